@@ -1,0 +1,49 @@
+// INIT: what the kernel offers, what the file system wants, and the reply that follows from both.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "fuse/wire.h"
+
+namespace fusewire {
+
+// The name of a capability as the kernel header has it, for messages: "FUSE_POSIX_ACL".
+std::string_view name_of(Cap cap);
+
+class Negotiation {
+ public:
+  // `in`: the kernel's INIT. What the kernel cannot have meant is masked: flags2 without FUSE_INIT_EXT.
+  explicit Negotiation(const fuse_init_in& in);
+
+  std::uint32_t kernel_minor() const { return kernel_minor_; }
+  bool offered(Cap cap) const { return (offered_ & static_cast<std::uint64_t>(cap)) != 0; }
+  bool enabled(Cap cap) const { return (enabled_ & static_cast<std::uint64_t>(cap)) != 0; }
+
+  // Turns `cap` on if the kernel offers it. Returns whether it is on.
+  bool want(Cap cap);
+  // Turns `cap` on, or makes INIT fail with a message that names `cap` and `purpose` ("--posix-acl").
+  bool require(Cap cap, std::string_view purpose);
+  // The text for what require() missed; empty when nothing was.
+  const std::string& missing() const { return missing_; }
+
+  // Sizes in bytes and limits as in struct fuse_init_out; set them in FileSystem::init.
+  std::uint32_t max_write = 1 << 20;
+  std::uint32_t max_readahead = 1 << 20;  // at most what the kernel says
+  std::uint16_t max_background = 1024;
+  std::uint16_t congestion_threshold = 768;
+  std::uint32_t time_granularity_ns = 1;
+
+  // The reply for the kernel; its max_pages covers max_write.
+  fuse_init_out reply() const;
+
+ private:
+  std::uint32_t kernel_minor_;
+  std::uint64_t offered_;
+  std::uint64_t enabled_ = 0;
+  std::string missing_;
+};
+
+}  // namespace fusewire

@@ -1,0 +1,170 @@
+// Replies: one type for each kind of answer, so that a wrong kind of answer does not compile. Answering consumes the reply:
+// `std::move(call.reply).ok(...)`. A reply that is dropped unanswered sends EIO (ReplyNone: nothing).
+//
+// A reply may be moved to another thread and answered there. Answering ends the life of the call's views (names,
+// payload, room) and must be the last thing that is done with them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/io_vecs.h"
+#include "base/result.h"
+#include "fuse/slot.h"
+#include "fuse/wire.h"
+
+namespace fusewire {
+
+class ReplyBase {
+ public:
+  ReplyBase(ReplyBase&& other) noexcept : slot_(std::exchange(other.slot_, nullptr)) {}
+  ReplyBase& operator=(ReplyBase&&) = delete;
+  ReplyBase(const ReplyBase&) = delete;
+
+  // True once the kernel has interrupted this request, or the device is stopping.
+  bool interrupted() const;
+
+  // Calls `handler` when the request is interrupted, from the interrupting thread, or at once when it already was. At
+  // most one call. The handler may run while, or shortly after, the request is answered: what it uses must outlive that.
+  void set_interrupt_handler(std::function<void(InterruptReason)> handler);
+
+ protected:
+  explicit ReplyBase(Slot& slot) : slot_(&slot) {}
+  ~ReplyBase() = default;
+
+  void send(int error, std::size_t body_size);
+  void send_none();
+  // Sends `body`; EIO when the kernel left no room for it.
+  void send_bytes(std::span<const std::byte> body);
+  bool pending() const { return slot_ != nullptr; }
+  // The room for the body, at most `limit` bytes of it.
+  IoVecs body_room(std::size_t limit) const;
+
+ private:
+  Slot* slot_;
+};
+
+// For requests that have no answer: FORGET, BATCH_FORGET, NOTIFY_REPLY. There is nothing to send; the request ends when the
+// reply is dropped.
+class ReplyNone : public ReplyBase {
+ public:
+  static constexpr bool kHasReply = false;
+  static constexpr std::size_t kBodySize = 0;
+  explicit ReplyNone(Slot& slot) : ReplyBase(slot) {}
+  ReplyNone(ReplyNone&&) noexcept = default;
+  ~ReplyNone() {
+    if (pending()) send_none();
+  }
+};
+
+// What all answers that exist have in common: an error is one of them.
+class ReplyOrError : public ReplyBase {
+ public:
+  static constexpr bool kHasReply = true;
+  // The least room for a body that the kernel must provide.
+  static constexpr std::size_t kBodySize = 0;
+  ReplyOrError(ReplyOrError&&) noexcept = default;
+
+  // Answers with an errno (positive). 0 and numbers that the kernel would not take (above 511) become EIO.
+  void error(int error) && { send(error > 0 && error < 512 ? error : EIO, 0); }
+  void error(Errno error) && { std::move(*this).error(error.value); }
+
+ protected:
+  explicit ReplyOrError(Slot& slot) : ReplyBase(slot) {}
+  ~ReplyOrError() {
+    if (pending()) send(EIO, 0);
+  }
+};
+
+// Success without a body.
+class ReplyEmpty : public ReplyOrError {
+ public:
+  explicit ReplyEmpty(Slot& slot) : ReplyOrError(slot) {}
+  ReplyEmpty(ReplyEmpty&&) noexcept = default;
+  void ok() && { send(0, 0); }
+};
+
+// Success with one structure of the protocol.
+template <class Out>
+class ReplyStruct : public ReplyOrError {
+ public:
+  static constexpr std::size_t kBodySize = sizeof(Out);
+  explicit ReplyStruct(Slot& slot) : ReplyOrError(slot) {}
+  ReplyStruct(ReplyStruct&&) noexcept = default;
+  void ok(const Out& out) && { send_bytes(bytes_of(out)); }
+};
+
+using ReplyEntry = ReplyStruct<fuse_entry_out>;
+using ReplyAttr = ReplyStruct<fuse_attr_out>;
+using ReplyOpen = ReplyStruct<fuse_open_out>;
+using ReplyCreate = ReplyStruct<CreateOut>;
+using ReplyStatfs = ReplyStruct<fuse_statfs_out>;
+using ReplyLock = ReplyStruct<fuse_lk_out>;
+using ReplyBmap = ReplyStruct<fuse_bmap_out>;
+using ReplyPoll = ReplyStruct<fuse_poll_out>;
+using ReplyLseek = ReplyStruct<fuse_lseek_out>;
+using ReplyStatx = ReplyStruct<StatxOut>;
+using ReplyCopied = ReplyStruct<CopyFileRangeOut>;
+using ReplyInit = ReplyStruct<fuse_init_out>;
+using ReplyCuseInit = ReplyStruct<cuse_init_out>;
+
+// WRITE and COPY_FILE_RANGE: how many bytes were taken.
+class ReplyWrite : public ReplyOrError {
+ public:
+  static constexpr std::size_t kBodySize = sizeof(fuse_write_out);
+  explicit ReplyWrite(Slot& slot) : ReplyOrError(slot) {}
+  ReplyWrite(ReplyWrite&&) noexcept = default;
+  void ok(std::uint32_t written) && { send_bytes(bytes_of(fuse_write_out{.size = written, .padding = 0})); }
+};
+
+// READ, READDIR, READDIRPLUS, READLINK: bytes, at most as many as the request asks for.
+class ReplyData : public ReplyOrError {
+ public:
+  // `limit`: the size that the request asks for.
+  ReplyData(Slot& slot, std::size_t limit) : ReplyOrError(slot), limit_(limit) {}
+  ReplyData(ReplyData&&) noexcept = default;
+
+  // The room for the data, to be filled in place from its start. The list may be consumed: take it once.
+  IoVecs room() const { return body_room(limit_); }
+  // The first `size` bytes of room() hold the answer. `size` above the room's is EIO.
+  void ok(std::size_t size) &&;
+  // Copies the answer; EIO when it is larger than the room.
+  void ok(std::span<const std::byte> data) &&;
+
+ private:
+  std::size_t limit_;
+};
+
+// GETXATTR, LISTXATTR: a size when the request asks with size 0, else the value.
+class ReplyXattr : public ReplyOrError {
+ public:
+  ReplyXattr(Slot& slot, std::size_t limit) : ReplyOrError(slot), limit_(limit) {}
+  ReplyXattr(ReplyXattr&&) noexcept = default;
+
+  // The value has `size` bytes; for a request that asks with size 0. It needs room for fuse_getxattr_out, else EIO.
+  void size(std::uint32_t size) && { send_bytes(bytes_of(fuse_getxattr_out{.size = size, .padding = 0})); }
+  // The value; ERANGE when it is larger than the request allows.
+  void ok(std::span<const std::byte> value) &&;
+
+ private:
+  std::size_t limit_;
+};
+
+// IOCTL: the result and the output data.
+class ReplyIoctl : public ReplyOrError {
+ public:
+  static constexpr std::size_t kBodySize = sizeof(fuse_ioctl_out);
+  ReplyIoctl(Slot& slot, std::size_t limit) : ReplyOrError(slot), limit_(limit) {}
+  ReplyIoctl(ReplyIoctl&&) noexcept = default;
+  // EIO when `data` is larger than the request's out_size.
+  void ok(std::int32_t result, std::span<const std::byte> data) &&;
+
+ private:
+  std::size_t limit_;
+};
+
+}  // namespace fusewire

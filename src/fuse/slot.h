@@ -1,0 +1,80 @@
+// Slot: what a transport lends the session for one request.
+//
+// The transport fills request() and reply_room(), hands the slot to Session::submit and must keep it alive and untouched
+// until done() or done_without_reply() is called: exactly one of them, exactly once, from any thread. After that call
+// the session never touches the slot again, and the transport may use it for the next request.
+//
+// The scatter lists may point at guest memory, which changes under us. Header, arguments and names are therefore copied
+// once into the slot's head and only the copy is looked at; payload is touched by vectored system calls alone.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "base/io_vecs.h"
+#include "fuse/wire.h"
+
+namespace fusewire {
+
+class Session;
+
+// Why a request that waits should give up.
+enum class InterruptReason {
+  interrupted,  // the kernel sent INTERRUPT: answer EINTR
+  stopping,     // the device stops or the file system goes away: answer at once
+};
+
+class Slot {
+ public:
+  virtual ~Slot() = default;
+  Slot() = default;
+  Slot(const Slot&) = delete;
+  Slot& operator=(const Slot&) = delete;
+
+  // The request left to read, header first; and the room for the reply, header first.
+  IoVecs request;
+  IoVecs reply_room;
+  // Which of the transport's queues this came from. Only a hint that spreads locks; any number will do.
+  unsigned queue = 0;
+
+  // The request is answered: the transport writes fuse_out_header{unique, -error} in front of `body_size` bytes that
+  // stand in the reply room behind it already, and sends them. `error` is a positive errno; body_size is 0 with it.
+  virtual void done(RequestId unique, int error, std::size_t body_size) = 0;
+  // The request is over and has no reply (FORGET, or one that cannot be answered).
+  virtual void done_without_reply() = 0;
+
+ private:
+  friend class Session;
+  friend class InFlight;
+  friend class ReplyBase;
+
+  // Extends the head to the request's first `size` bytes, copying only what it does not have yet. Earlier views of the
+  // head die. False when the request is shorter, or `size` is above kMaxHead.
+  bool fetch_head(std::size_t size);
+  std::span<const std::byte> head() const { return {head_data_, head_size_}; }
+
+  // More than the largest argument that is copied: BATCH_FORGET of 8192 nodes, a 64 KiB xattr with its name.
+  static constexpr std::size_t kMaxHead = 256 * 1024;
+  static constexpr std::size_t kInlineHead = 344;  // header, arguments and a NAME_MAX name
+
+  // The session's record of the request while it is in flight (session.h and in_flight.h).
+  Session* session_ = nullptr;
+  RequestId unique_{};
+  std::uint32_t opcode_ = 0;
+  std::atomic<bool> interrupted_{false};
+  Slot* next_ = nullptr;
+  Slot* previous_ = nullptr;
+  std::function<void(InterruptReason)> on_interrupt_;
+
+  std::byte* head_data_ = inline_head_.data();
+  std::size_t head_size_ = 0;
+  alignas(8) std::array<std::byte, kInlineHead> inline_head_;
+  std::vector<std::byte> large_head_;
+};
+
+}  // namespace fusewire
