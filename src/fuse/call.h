@@ -32,9 +32,9 @@ namespace op {
 
 #define FUSE_OP(method_name, Type, opcode, InType, TailType, ReplyType) \
   struct Type {                                                         \
-    using In = ::fusewire::InType;                                      \
-    using Tail = ::fusewire::TailType;                                  \
-    using Reply = ::fusewire::ReplyType;                                \
+    using In = InType;                                                  \
+    using Tail = TailType;                                              \
+    using Reply = ReplyType;                                            \
     static constexpr std::uint32_t kOpcode = opcode;                    \
     static constexpr const char* kName = #opcode;                       \
   };
