@@ -1,0 +1,92 @@
+// Backend: the back-end's side of one vhost-user connection: reads messages, keeps the state that the
+// protocol wants kept, and drives a Device. One thread runs it; nothing that comes over the socket ends the
+// process.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "guestmem/dirty_log.h"
+#include "guestmem/memory_map.h"
+#include "vhost_user/connection.h"
+#include "vhost_user/device.h"
+#include "vhost_user/messages.h"
+
+namespace fusewire::vhost_user {
+
+class Backend {
+ public:
+  enum class Ending {
+    front_end_gone,  // The socket was closed between two messages: a normal end.
+    stopped,         // The stop descriptor became readable.
+    protocol_error,  // The front-end broke the protocol, or vanished in the middle of a message: `text` says
+                     // how.
+  };
+  struct Outcome {
+    Ending ending = Ending::front_end_gone;
+    std::string text;
+  };
+
+  // Serves `device`, which outlives the Backend, to the front-end at the other end of `socket`. `stop_fd` is
+  // borrowed; -1: there is none.
+  Backend(UniqueFd socket, Device& device, int stop_fd);
+  ~Backend();
+
+  // Serves until the connection ends. On return the device is reset and holds no guest memory.
+  Outcome run();
+
+  // The socket for requests to the front-end (SET_BACKEND_REQ_FD); none until it came. For the thread of
+  // run() only.
+  const UniqueFd& request_socket() const { return request_socket_; }
+
+ private:
+  struct Ring {
+    virtio::RingSetup setup;
+    bool has_size = false;
+    bool has_addresses = false;
+    bool running = false;
+    bool kick_came = false;  // SET_VRING_KICK arrived before the rest; `kick` may be none.
+    UniqueFd kick;
+  };
+  // What handling a message came to: a text when it failed. `replied`: it has sent its own reply.
+  struct Handled {
+    std::optional<std::string> error;
+    bool replied = false;
+  };
+
+  // Handles one message; the text of a protocol error ends the connection.
+  std::optional<std::string> dispatch(Message& message);
+  Handled handle(const RequestInfo& info, Message& message);
+
+  // One handler for every row of messages.def.
+#define FUSEWIRE_VHOST_USER_REQUEST(name, ...) Handled on_##name(Message& message);
+#include "vhost_user/messages.def"
+#undef FUSEWIRE_VHOST_USER_REQUEST
+
+  std::uint64_t offered_features() const;
+  std::uint64_t offered_protocol_features() const;
+  Ring* ring_at(std::uint64_t index);
+  Handled try_start(unsigned index);
+  Handled set_map(std::shared_ptr<const guestmem::MemoryMap> map);
+  void pass_dirty_log();
+  void reset_device();
+  Handled reply(const Message& request, std::span<const std::byte> payload);
+  Handled reply_u64(const Message& request, std::uint64_t value);
+
+  Connection connection_;
+  Device& device_;
+  std::vector<Ring> rings_;
+  std::shared_ptr<const guestmem::MemoryMap> map_;
+  std::shared_ptr<guestmem::DirtyLog> log_;
+  std::uint64_t features_ = 0;           // Acked, all bits.
+  std::uint64_t protocol_features_ = 0;  // Acked.
+  std::uint64_t status_ = 0;
+  UniqueFd request_socket_;
+};
+
+}  // namespace fusewire::vhost_user

@@ -1,0 +1,47 @@
+// Listener: the UNIX stream socket on which the daemon waits for a front-end.
+#pragma once
+
+#include <sys/types.h>
+
+#include <expected>
+#include <optional>
+#include <string>
+
+#include "base/unique_fd.h"
+
+namespace fusewire::vhost_user {
+
+class Listener {
+ public:
+  // Binds `path` and listens. A socket file that nobody listens on any more is replaced. The file gets mode
+  // 0600, or with `group` (a name or a number) that group and mode 0660. Errors are one line for the user:
+  // path too long or empty, directory missing, taken by a live process, not a socket, no such group.
+  static std::expected<Listener, std::string> bind(const std::string& path,
+                                                   const std::optional<std::string>& group = std::nullopt);
+  // Takes over a descriptor from whoever started us; it must be a listening AF_UNIX stream socket.
+  static std::expected<Listener, std::string> adopt(UniqueFd fd);
+
+  Listener(Listener&&) noexcept = default;
+  Listener& operator=(Listener&& other) noexcept;
+  // Removes the socket file, if bind() made it and it is still the same one.
+  ~Listener();
+
+  // Waits for a front-end. nullopt: `stop_fd` became readable first (-1: there is no such descriptor).
+  std::expected<std::optional<UniqueFd>, std::string> accept(int stop_fd);
+
+  int fd() const { return fd_.get(); }
+
+ private:
+  struct File {
+    std::string path;
+    dev_t device;
+    ino_t inode;
+  };
+  explicit Listener(UniqueFd fd) : fd_(std::move(fd)) {}
+  void remove_file();
+
+  UniqueFd fd_;
+  std::optional<File> file_;
+};
+
+}  // namespace fusewire::vhost_user
