@@ -13,22 +13,21 @@ namespace fusewire::io {
 
 namespace {
 
-// Starts `main(argument)` with every signal blocked: signals belong to the control thread. Returns 0 or an
-// errno.
+// Starts `main(argument)` with every signal blocked: signals belong to the control thread. The new thread
+// inherits the mask, so there is no moment at which it could take one. Returns 0 or an errno.
 int create_thread(pthread_t& thread, void* (*main)(void*), void* argument) {
   sigset_t all;
+  sigset_t previous;
   sigfillset(&all);
-  pthread_attr_t attributes;
-  if (const int error = pthread_attr_init(&attributes); error != 0) return error;
-  int error = pthread_attr_setsigmask_np(&attributes, &all);
-  if (error == 0) error = pthread_create(&thread, &attributes, main, argument);
-  pthread_attr_destroy(&attributes);
+  pthread_sigmask(SIG_SETMASK, &all, &previous);
+  const int error = pthread_create(&thread, nullptr, main, argument);
+  pthread_sigmask(SIG_SETMASK, &previous, nullptr);
   return error;
 }
 
 }  // namespace
 
-WorkerPool::WorkerPool(unsigned max_threads, std::string name, std::chrono::milliseconds idle_time)
+WorkerPool::WorkerPool(unsigned max_threads, const std::string& name, std::chrono::milliseconds idle_time)
     : max_threads_(max_threads), name_(name.substr(0, 15)), idle_time_(idle_time) {
   // So that a thread that ends never has to allocate.
   ended_.reserve(max_threads);

@@ -27,7 +27,7 @@ class WorkerPool {
   // Starts no thread yet: each starts when there is a task for it and ends when it has had none for
   // `idle_time`. With `max_threads` 0 there are none at all and submit() runs each task itself. `name`: the
   // threads' name, of which the system shows 15 characters.
-  explicit WorkerPool(unsigned max_threads, std::string name = "fw-worker",
+  explicit WorkerPool(unsigned max_threads, const std::string& name = "fw-worker",
                       std::chrono::milliseconds idle_time = std::chrono::seconds(10));
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;

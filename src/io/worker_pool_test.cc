@@ -112,6 +112,7 @@ TEST(WorkerPoolTest, ManySubmitters_EveryTaskRunsOnce) {
   {
     WorkerPool pool(4, "test", std::chrono::milliseconds(0));  // threads come and go all the time
     std::vector<std::thread> submitters;
+    submitters.reserve(4);
     for (int t = 0; t < 4; ++t) {
       submitters.emplace_back([&] {
         for (int i = 0; i < 500; ++i) pool.submit([&] { ++ran; });
