@@ -1,6 +1,7 @@
 // Call<Op>: one decoded request on its way to the file system, and the only thing that can answer it.
 //
-// A Call is move-only and may travel to another thread. Its views (names, payload, reply room) die when it is answered.
+// A Call is move-only and may travel to another thread. Its views (names, payload, reply room) die when it is
+// answered.
 #pragma once
 
 #include "fuse/reply.h"

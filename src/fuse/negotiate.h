@@ -31,7 +31,7 @@ class Negotiation {
 
   // Sizes in bytes and limits as in struct fuse_init_out; set them in FileSystem::init.
   std::uint32_t max_write = 1 << 20;
-  std::uint32_t max_readahead = 1 << 20;  // at most what the kernel says
+  std::uint32_t max_readahead;  // as the kernel says; may be made smaller
   std::uint16_t max_background = 1024;
   std::uint16_t congestion_threshold = 768;
   std::uint32_t time_granularity_ns = 1;

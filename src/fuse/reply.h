@@ -1,8 +1,9 @@
-// Replies: one type for each kind of answer, so that a wrong kind of answer does not compile. Answering consumes the reply:
-// `std::move(call.reply).ok(...)`. A reply that is dropped unanswered sends EIO (ReplyNone: nothing).
+// Replies: one type for each kind of answer, so that a wrong kind of answer does not compile. Answering
+// consumes the reply: `std::move(call.reply).ok(...)`. A reply that is dropped unanswered sends EIO
+// (ReplyNone: nothing).
 //
-// A reply may be moved to another thread and answered there. Answering ends the life of the call's views (names,
-// payload, room) and must be the last thing that is done with them.
+// A reply may be moved to another thread and answered there. Answering ends the life of the call's views
+// (names, payload, room) and must be the last thing that is done with them.
 #pragma once
 
 #include <cstddef>
@@ -28,8 +29,9 @@ class ReplyBase {
   // True once the kernel has interrupted this request, or the device is stopping.
   bool interrupted() const;
 
-  // Calls `handler` when the request is interrupted, from the interrupting thread, or at once when it already was. At
-  // most one call. The handler may run while, or shortly after, the request is answered: what it uses must outlive that.
+  // Calls `handler` when the request is interrupted, from the interrupting thread, or at once when it already
+  // was. At most one call. The handler may run while, or shortly after, the request is answered: what it uses
+  // must outlive that.
   void set_interrupt_handler(std::function<void(InterruptReason)> handler);
 
  protected:
@@ -38,18 +40,21 @@ class ReplyBase {
 
   void send(int error, std::size_t body_size);
   void send_none();
+  // For a reply that was dropped: EIO, or ENOMEM when memory ran out.
+  void send_dropped();
   // Sends `body`; EIO when the kernel left no room for it.
   void send_bytes(std::span<const std::byte> body);
   bool pending() const { return slot_ != nullptr; }
   // The room for the body, at most `limit` bytes of it.
   IoVecs body_room(std::size_t limit) const;
+  std::size_t body_capacity() const;
 
  private:
   Slot* slot_;
 };
 
-// For requests that have no answer: FORGET, BATCH_FORGET, NOTIFY_REPLY. There is nothing to send; the request ends when the
-// reply is dropped.
+// For requests that have no answer: FORGET, BATCH_FORGET, NOTIFY_REPLY. There is nothing to send; the request
+// ends when the reply is dropped.
 class ReplyNone : public ReplyBase {
  public:
   static constexpr bool kHasReply = false;
@@ -76,7 +81,7 @@ class ReplyOrError : public ReplyBase {
  protected:
   explicit ReplyOrError(Slot& slot) : ReplyBase(slot) {}
   ~ReplyOrError() {
-    if (pending()) send(EIO, 0);
+    if (pending()) send_dropped();
   }
 };
 
@@ -145,7 +150,8 @@ class ReplyXattr : public ReplyOrError {
   ReplyXattr(Slot& slot, std::size_t limit) : ReplyOrError(slot), limit_(limit) {}
   ReplyXattr(ReplyXattr&&) noexcept = default;
 
-  // The value has `size` bytes; for a request that asks with size 0. It needs room for fuse_getxattr_out, else EIO.
+  // The value has `size` bytes; for a request that asks with size 0. It needs room for fuse_getxattr_out,
+  // else EIO.
   void size(std::uint32_t size) && { send_bytes(bytes_of(fuse_getxattr_out{.size = size, .padding = 0})); }
   // The value; ERANGE when it is larger than the request allows.
   void ok(std::span<const std::byte> value) &&;

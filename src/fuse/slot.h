@@ -1,11 +1,13 @@
 // Slot: what a transport lends the session for one request.
 //
-// The transport fills request() and reply_room(), hands the slot to Session::submit and must keep it alive and untouched
-// until done() or done_without_reply() is called: exactly one of them, exactly once, from any thread. After that call
-// the session never touches the slot again, and the transport may use it for the next request.
+// The transport fills request() and reply_room(), hands the slot to Session::submit and must keep it alive
+// and untouched until done() or done_without_reply() is called: exactly one of them, exactly once, from any
+// thread. After that call the session never touches the slot again, and the transport may use it for the next
+// request.
 //
-// The scatter lists may point at guest memory, which changes under us. Header, arguments and names are therefore copied
-// once into the slot's head and only the copy is looked at; payload is touched by vectored system calls alone.
+// The scatter lists may point at guest memory, which changes under us. Header, arguments and names are
+// therefore copied once into the slot's head and only the copy is looked at; payload is touched by vectored
+// system calls alone.
 #pragma once
 
 #include <array>
@@ -36,14 +38,18 @@ class Slot {
   Slot(const Slot&) = delete;
   Slot& operator=(const Slot&) = delete;
 
-  // The request left to read, header first; and the room for the reply, header first.
+  // The request left to read, header first.
   IoVecs request;
+  // The room for a reply's body. The room for fuse_out_header stays with the transport: `can_reply` says that
+  // it exists.
   IoVecs reply_room;
+  bool can_reply = false;
   // Which of the transport's queues this came from. Only a hint that spreads locks; any number will do.
   unsigned queue = 0;
 
-  // The request is answered: the transport writes fuse_out_header{unique, -error} in front of `body_size` bytes that
-  // stand in the reply room behind it already, and sends them. `error` is a positive errno; body_size is 0 with it.
+  // The request is answered: the transport writes fuse_out_header{unique, -error} in front of `body_size`
+  // bytes that stand in the reply room already, and sends both. `error` is a positive errno or 0; body_size
+  // is 0 with an error.
   virtual void done(RequestId unique, int error, std::size_t body_size) = 0;
   // The request is over and has no reply (FORGET, or one that cannot be answered).
   virtual void done_without_reply() = 0;
@@ -53,8 +59,10 @@ class Slot {
   friend class InFlight;
   friend class ReplyBase;
 
-  // Extends the head to the request's first `size` bytes, copying only what it does not have yet. Earlier views of the
-  // head die. False when the request is shorter, or `size` is above kMaxHead.
+  // Makes the slot ready for a new request.
+  void begin(Session& session);
+  // Extends the head to the request's first `size` bytes, copying only what it does not have yet. Earlier
+  // views of the head die. False when the request is shorter, or `size` is above kMaxHead.
   bool fetch_head(std::size_t size);
   std::span<const std::byte> head() const { return {head_data_, head_size_}; }
 
@@ -67,6 +75,7 @@ class Slot {
   RequestId unique_{};
   std::uint32_t opcode_ = 0;
   std::atomic<bool> interrupted_{false};
+  InterruptReason interrupt_reason_ = InterruptReason::interrupted;
   Slot* next_ = nullptr;
   Slot* previous_ = nullptr;
   std::function<void(InterruptReason)> on_interrupt_;

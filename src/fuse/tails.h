@@ -1,5 +1,5 @@
-// Tails: what follows an operation's argument structure. Each is a view into the slot's copy of the request, checked by
-// its decoder (decode.cc), and dies when the request is answered.
+// Tails: what follows an operation's argument structure. Each is a view into the slot's copy of the request,
+// checked by its decoder (decode.cc), and dies when the request is answered.
 //
 // Every std::string_view here is free of NUL and has a NUL right behind it, so that data() is a C string.
 #pragma once
@@ -40,7 +40,8 @@ struct CreateExtensions {
   // FUSE_SECURITY_CTX: the label that the new file must have from its first moment; an empty name means none.
   std::string_view security_xattr;  // for example "security.selinux"
   std::span<const std::byte> security_label;
-  // FUSE_CREATE_SUPP_GROUP: one supplementary group of the caller, the parent directory's; valid if has_group.
+  // FUSE_CREATE_SUPP_GROUP: one supplementary group of the caller, the parent directory's; valid if
+  // has_group.
   bool has_group = false;
   GuestGid group{};
 };

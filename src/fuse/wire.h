@@ -1,5 +1,5 @@
-// The FUSE wire protocol: <linux/fuse.h>, and what protocol 7.39 to 7.45 added after the installed header was cut.
-// Every structure that we put on the wire or take from it has its size pinned below.
+// The FUSE wire protocol: <linux/fuse.h>, and what protocol 7.39 to 7.45 added after the installed header was
+// cut. Every structure that we put on the wire or take from it has its size pinned below.
 #pragma once
 
 #include <linux/fuse.h>
@@ -27,7 +27,8 @@ using GuestGid = Strong<struct GuestGidTag, std::uint32_t>;
 
 inline constexpr NodeId kRootNode{FUSE_ROOT_ID};
 
-// INIT capability bits, flags in the low and flags2 in the high word, named as the kernel names them without FUSE_.
+// INIT capability bits, flags in the low and flags2 in the high word, named as the kernel names them without
+// FUSE_.
 enum class Cap : std::uint64_t {
   async_read = 1ULL << 0,
   posix_locks = 1ULL << 1,
@@ -62,15 +63,15 @@ enum class Cap : std::uint64_t {
   init_ext = 1ULL << 30,
   security_ctx = 1ULL << 32,
   has_inode_dax = 1ULL << 33,
-  create_supp_group = 1ULL << 34,    // 7.38
-  has_expire_only = 1ULL << 35,      // 7.38
-  direct_io_allow_mmap = 1ULL << 36, // 7.39
-  passthrough = 1ULL << 37,          // 7.40
-  no_export_support = 1ULL << 38,    // 7.40
-  has_resend = 1ULL << 39,           // 7.40
-  allow_idmap = 1ULL << 40,          // 7.41
-  over_io_uring = 1ULL << 41,        // 7.42
-  request_timeout = 1ULL << 42,      // 7.43
+  create_supp_group = 1ULL << 34,     // 7.38
+  has_expire_only = 1ULL << 35,       // 7.38
+  direct_io_allow_mmap = 1ULL << 36,  // 7.39
+  passthrough = 1ULL << 37,           // 7.40
+  no_export_support = 1ULL << 38,     // 7.40
+  has_resend = 1ULL << 39,            // 7.40
+  allow_idmap = 1ULL << 40,           // 7.41
+  over_io_uring = 1ULL << 41,         // 7.42
+  request_timeout = 1ULL << 42,       // 7.43
 };
 
 // Opcodes later than the installed header, under the kernel's names.
@@ -142,8 +143,9 @@ struct CreateOut {
   fuse_open_out open;
 };
 
-// Extensions behind the names of CREATE, MKNOD, MKDIR, SYMLINK and TMPFILE (7.36 and 7.38). An extension is this
-// header and its content, `size` bytes in all, padded to 8. Types 0 to 31 are that many security contexts.
+// Extensions behind the names of CREATE, MKNOD, MKDIR, SYMLINK and TMPFILE (7.36 and 7.38). An extension is
+// this header and its content, `size` bytes in all, padded to 8. Types 0 to 31 are that many security
+// contexts.
 struct ExtensionHeader {  // struct fuse_ext_header, struct fuse_secctx_header
   std::uint32_t size;
   std::uint32_t type;
@@ -154,23 +156,29 @@ inline constexpr std::uint32_t kExtensionGroups = 32;  // FUSE_EXT_GROUPS: u32 c
 static_assert(sizeof(fuse_in_header) == 40 && sizeof(fuse_out_header) == 16);
 static_assert(offsetof(fuse_in_header, total_extlen) == 36 && offsetof(fuse_in_header, nodeid) == 16);
 static_assert(sizeof(fuse_attr) == 88 && sizeof(fuse_entry_out) == 128 && sizeof(fuse_attr_out) == 104);
-static_assert(sizeof(fuse_init_in) == 64 && sizeof(fuse_init_out) == 64 && offsetof(fuse_init_out, flags2) == 32);
+static_assert(sizeof(fuse_init_in) == 64 && sizeof(fuse_init_out) == 64 &&
+              offsetof(fuse_init_out, flags2) == 32);
 static_assert(sizeof(fuse_open_in) == 8 && sizeof(fuse_open_out) == 16 && sizeof(CreateOut) == 144);
 static_assert(sizeof(fuse_read_in) == 40 && sizeof(fuse_write_in) == 40 && sizeof(fuse_write_out) == 8);
 static_assert(sizeof(fuse_setattr_in) == 88 && sizeof(fuse_getattr_in) == 16);
 static_assert(sizeof(fuse_create_in) == 16 && sizeof(fuse_mknod_in) == 16 && sizeof(fuse_mkdir_in) == 8);
 static_assert(sizeof(fuse_rename_in) == 8 && sizeof(fuse_rename2_in) == 16 && sizeof(fuse_link_in) == 8);
 static_assert(sizeof(fuse_release_in) == 24 && sizeof(fuse_flush_in) == 24 && sizeof(fuse_fsync_in) == 16);
-static_assert(sizeof(fuse_setxattr_in) == 16 && sizeof(fuse_getxattr_in) == 8 && sizeof(fuse_getxattr_out) == 8);
+static_assert(sizeof(fuse_setxattr_in) == 16 && sizeof(fuse_getxattr_in) == 8 &&
+              sizeof(fuse_getxattr_out) == 8);
 static_assert(sizeof(fuse_lk_in) == 48 && sizeof(fuse_lk_out) == 24 && sizeof(fuse_access_in) == 8);
 static_assert(sizeof(fuse_interrupt_in) == 8 && sizeof(fuse_bmap_in) == 16 && sizeof(fuse_bmap_out) == 8);
 static_assert(sizeof(fuse_ioctl_in) == 32 && sizeof(fuse_ioctl_out) == 16 && sizeof(fuse_poll_in) == 24);
 static_assert(sizeof(fuse_poll_out) == 8 && sizeof(fuse_forget_in) == 8 && sizeof(fuse_forget_one) == 16);
-static_assert(sizeof(fuse_batch_forget_in) == 8 && sizeof(fuse_fallocate_in) == 32 && sizeof(fuse_statfs_out) == 80);
-static_assert(sizeof(fuse_lseek_in) == 24 && sizeof(fuse_lseek_out) == 8 && sizeof(fuse_copy_file_range_in) == 56);
+static_assert(sizeof(fuse_batch_forget_in) == 8 && sizeof(fuse_fallocate_in) == 32 &&
+              sizeof(fuse_statfs_out) == 80);
+static_assert(sizeof(fuse_lseek_in) == 24 && sizeof(fuse_lseek_out) == 8 &&
+              sizeof(fuse_copy_file_range_in) == 56);
 static_assert(sizeof(fuse_setupmapping_in) == 40 && sizeof(fuse_removemapping_in) == 4);
-static_assert(sizeof(fuse_removemapping_one) == 16 && sizeof(fuse_syncfs_in) == 8 && sizeof(cuse_init_in) == 16);
-static_assert(sizeof(fuse_notify_retrieve_in) == 40 && sizeof(fuse_secctx) == 8 && sizeof(ExtensionHeader) == 8);
+static_assert(sizeof(fuse_removemapping_one) == 16 && sizeof(fuse_syncfs_in) == 8 &&
+              sizeof(cuse_init_in) == 16);
+static_assert(sizeof(fuse_notify_retrieve_in) == 40 && sizeof(fuse_secctx) == 8 &&
+              sizeof(ExtensionHeader) == 8);
 static_assert(sizeof(fuse_dirent) == 24 && sizeof(fuse_direntplus) == 152);
 static_assert(sizeof(StatxIn) == 24 && sizeof(StatxAttr) == 256 && sizeof(StatxOut) == 288);
 static_assert(offsetof(StatxAttr, atime) == 64 && offsetof(StatxAttr, rdev_major) == 128);

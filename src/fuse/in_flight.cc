@@ -1,0 +1,93 @@
+#include "fuse/in_flight.h"
+
+#include <utility>
+#include <vector>
+
+namespace fusewire {
+
+void InFlight::enter(Slot& slot) {
+  Shard& shard = shard_of(slot);
+  std::unique_lock lock(shard.mutex);
+  shard.changed.wait(lock, [&] { return !shard.closed; });
+  slot.previous_ = nullptr;
+  slot.next_ = shard.first;
+  if (shard.first != nullptr) shard.first->previous_ = &slot;
+  shard.first = &slot;
+}
+
+void InFlight::leave(Slot& slot) {
+  Shard& shard = shard_of(slot);
+  std::function<void(InterruptReason)> handler;  // destroyed without the lock: it may own anything
+  const std::lock_guard lock(shard.mutex);
+  handler.swap(slot.on_interrupt_);
+  if (slot.next_ != nullptr) slot.next_->previous_ = slot.previous_;
+  (slot.previous_ != nullptr ? slot.previous_->next_ : shard.first) = slot.next_;
+  if (shard.closed && shard.first == nullptr) shard.changed.notify_all();
+}
+
+void InFlight::exclusive(const std::function<void()>& section) {
+  const std::lock_guard one_at_a_time(exclusive_mutex_);
+  for (Shard& shard : shards_) {
+    const std::lock_guard lock(shard.mutex);
+    shard.closed = true;
+  }
+  interrupt_queue(std::nullopt);
+  for (Shard& shard : shards_) {
+    std::unique_lock lock(shard.mutex);
+    shard.changed.wait(lock, [&] { return shard.first == nullptr; });
+  }
+  section();
+  for (Shard& shard : shards_) {
+    const std::lock_guard lock(shard.mutex);
+    shard.closed = false;
+    shard.changed.notify_all();
+  }
+}
+
+template <class Matches>
+std::size_t InFlight::interrupt_in(Shard& shard, InterruptReason reason, const Matches& matches) {
+  std::vector<std::function<void(InterruptReason)>> handlers;
+  std::size_t found = 0;
+  {
+    const std::lock_guard lock(shard.mutex);
+    for (Slot* slot = shard.first; slot != nullptr; slot = slot->next_) {
+      if (!matches(*slot)) continue;
+      ++found;
+      slot->interrupt_reason_ = reason;
+      slot->interrupted_.store(true, std::memory_order_relaxed);  // SAFETY: see ReplyBase::interrupted
+      if (slot->on_interrupt_) handlers.push_back(std::exchange(slot->on_interrupt_, nullptr));
+    }
+  }
+  for (const auto& handler : handlers) handler(reason);
+  return found;
+}
+
+bool InFlight::interrupt(RequestId unique) {
+  for (Shard& shard : shards_) {
+    const auto matches = [unique](const Slot& slot) { return slot.unique_ == unique; };
+    if (interrupt_in(shard, InterruptReason::interrupted, matches) != 0) return true;
+  }
+  return false;
+}
+
+void InFlight::interrupt_queue(std::optional<unsigned> queue) {
+  for (Shard& shard : shards_) {
+    interrupt_in(shard, InterruptReason::stopping,
+                 [queue](const Slot& slot) { return !queue || slot.queue == *queue; });
+  }
+}
+
+void InFlight::set_interrupt_handler(Slot& slot, std::function<void(InterruptReason)> handler) {
+  Shard& shard = shard_of(slot);
+  std::unique_lock lock(shard.mutex);
+  // SAFETY: relaxed, the flag is written under this lock.
+  if (!slot.interrupted_.load(std::memory_order_relaxed)) {
+    slot.on_interrupt_ = std::move(handler);
+    return;
+  }
+  const InterruptReason reason = slot.interrupt_reason_;
+  lock.unlock();
+  handler(reason);
+}
+
+}  // namespace fusewire

@@ -1,0 +1,57 @@
+// InFlight: which requests are being served, so that INIT and DESTROY can run alone and INTERRUPT finds its
+// request.
+//
+// Entering and leaving take one uncontended lock each: requests of different queues use different shards.
+#pragma once
+
+#include <array>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <optional>
+
+#include "fuse/slot.h"
+
+namespace fusewire {
+
+class InFlight {
+ public:
+  InFlight() = default;
+  InFlight(const InFlight&) = delete;
+  InFlight& operator=(const InFlight&) = delete;
+
+  // Registers the request; waits while an exclusive section runs.
+  void enter(Slot& slot);
+  // Takes the request out. Must come before the slot is done.
+  void leave(Slot& slot);
+
+  // Keeps new requests waiting, interrupts (InterruptReason::stopping) those that wait for something, waits
+  // until none is in flight, runs `section` and lets requests in again. Not from a thread whose own request
+  // is in flight.
+  void exclusive(const std::function<void()>& section);
+
+  // Interrupts the request `unique`; false when it is not in flight.
+  bool interrupt(RequestId unique);
+  // Interrupts the requests of `queue` (nullopt: of all) because the device stops.
+  void interrupt_queue(std::optional<unsigned> queue);
+  // See ReplyBase::set_interrupt_handler.
+  void set_interrupt_handler(Slot& slot, std::function<void(InterruptReason)> handler);
+
+ private:
+  struct alignas(64) Shard {
+    std::mutex mutex;
+    std::condition_variable changed;
+    Slot* first = nullptr;
+    bool closed = false;
+  };
+  Shard& shard_of(const Slot& slot) { return shards_[slot.queue % shards_.size()]; }
+
+  // Interrupts what `matches` in one shard; the handlers run without its lock. Returns how many matched.
+  template <class Matches>
+  static std::size_t interrupt_in(Shard& shard, InterruptReason reason, const Matches& matches);
+
+  std::mutex exclusive_mutex_;
+  std::array<Shard, 64> shards_;
+};
+
+}  // namespace fusewire

@@ -1,0 +1,73 @@
+#include "fuse/reply.h"
+
+#include <exception>
+
+#include "fuse/session.h"
+
+namespace fusewire {
+
+bool ReplyBase::interrupted() const {
+  // SAFETY: relaxed, the flag carries no other data.
+  return slot_->interrupted_.load(std::memory_order_relaxed);
+}
+
+void ReplyBase::set_interrupt_handler(std::function<void(InterruptReason)> handler) {
+  slot_->session_->set_interrupt_handler(*slot_, std::move(handler));
+}
+
+void ReplyBase::send(int error, std::size_t body_size) {
+  Slot* slot = std::exchange(slot_, nullptr);
+  slot->session_->finish(*slot);
+  slot->done(slot->unique_, error, body_size);
+}
+
+void ReplyBase::send_none() {
+  Slot* slot = std::exchange(slot_, nullptr);
+  slot->session_->finish(*slot);
+  slot->done_without_reply();
+}
+
+void ReplyBase::send_dropped() {
+  // An exception on its way to the session can only be bad_alloc: nothing else is thrown.
+  send(std::uncaught_exceptions() != 0 ? ENOMEM : EIO, 0);
+}
+
+void ReplyBase::send_bytes(std::span<const std::byte> body) {
+  if (slot_->reply_room.copy_from(body) != body.size()) return send(EIO, 0);
+  send(0, body.size());
+}
+
+IoVecs ReplyBase::body_room(std::size_t limit) const {
+  IoVecs room = slot_->reply_room;
+  room.truncate(limit);
+  return room;
+}
+
+std::size_t ReplyBase::body_capacity() const { return slot_->reply_room.size(); }
+
+void ReplyData::ok(std::size_t size) && {
+  if (size > limit_ || size > body_capacity()) return send(EIO, 0);
+  send(0, size);
+}
+
+void ReplyData::ok(std::span<const std::byte> data) && {
+  if (data.size() > limit_) return send(EIO, 0);
+  send_bytes(data);
+}
+
+void ReplyXattr::ok(std::span<const std::byte> value) && {
+  if (value.size() > limit_ || value.size() > body_capacity()) return send(ERANGE, 0);
+  send_bytes(value);
+}
+
+void ReplyIoctl::ok(std::int32_t result, std::span<const std::byte> data) && {
+  if (data.size() > limit_ || sizeof(fuse_ioctl_out) + data.size() > body_capacity()) return send(EIO, 0);
+  const fuse_ioctl_out out{.result = result, .flags = 0, .in_iovs = 0, .out_iovs = 0};
+  IoVecs room = body_room(sizeof out + data.size());
+  room.copy_from(bytes_of(out));
+  room.drop_front(sizeof out);
+  room.copy_from(data);
+  send(0, sizeof out + data.size());
+}
+
+}  // namespace fusewire

@@ -1,0 +1,206 @@
+#include "fuse/session.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <optional>
+#include <utility>
+
+#include "base/log.h"
+
+namespace fusewire {
+namespace {
+
+// What the engine says for itself when it cannot follow the kernel's INIT.
+fuse_init_out version_only() {
+  fuse_init_out out{};
+  out.major = kMajor;
+  out.minor = kMinor;
+  return out;
+}
+
+}  // namespace
+
+Session::~Session() { reset(); }
+
+void Session::submit(Slot& slot) {
+  slot.begin(*this);
+  const std::size_t request_size = slot.request.size();
+  if (!slot.fetch_head(sizeof(fuse_in_header))) {
+    static log::RateLimit limit;
+    log::warn_limited(limit, "a request of {} bytes has no FUSE header", request_size);
+    return slot.done_without_reply();
+  }
+  fuse_in_header in;
+  std::memcpy(&in, slot.head().data(), sizeof in);
+  slot.unique_ = RequestId{in.unique};
+  slot.opcode_ = in.opcode;
+
+  const Row* row = find_row(in.opcode);
+  if (row == nullptr) {
+    log::debug("unknown opcode {}", in.opcode);
+    return answer_error(slot, ENOSYS);
+  }
+  // What has no answer gets none, not even when it is malformed. INTERRUPT has one: EAGAIN.
+  if (!row->has_reply && in.opcode != FUSE_INTERRUPT) slot.can_reply = false;
+  if (in.len < sizeof in || in.len > request_size) return answer_malformed(slot, "bad length");
+  slot.request.truncate(in.len - sizeof in);
+  if (row->has_reply && (!slot.can_reply || slot.reply_room.size() < row->reply_size))
+    return answer_malformed(slot, "no room for the reply");
+  (this->*row->serve)(slot, in);
+}
+
+void Session::answer_error(Slot& slot, int error) {
+  if (slot.can_reply) {
+    slot.done(slot.unique_, error, 0);
+  } else {
+    slot.done_without_reply();
+  }
+}
+
+void Session::answer_malformed(Slot& slot, const char* what) {
+  const Row* row = find_row(slot.opcode_);
+  static log::RateLimit limit;
+  log::warn_limited(limit, "malformed {} request: {}", row != nullptr ? row->name : "unknown", what);
+  answer_error(slot, EINVAL);
+}
+
+void Session::serve_init(Slot& slot, const fuse_in_header&) {
+  // Kernels before 7.36 send the first 16 bytes of fuse_init_in.
+  static constexpr std::size_t kOldSize = offsetof(fuse_init_in, flags2);
+  fuse_init_in in{};
+  const std::size_t size = std::min(sizeof in, slot.request.size());
+  if (size < kOldSize || !slot.fetch_head(sizeof(fuse_in_header) + size))
+    return answer_malformed(slot, "bad arguments");
+  std::memcpy(&in, slot.head().data() + sizeof(fuse_in_header), size);
+
+  if (in.major > kMajor) {
+    // The kernel reads our version off this answer and sends a second INIT that speaks it.
+    const fuse_init_out out = version_only();
+    slot.reply_room.copy_from(bytes_of(out));
+    return slot.done(slot.unique_, 0, sizeof out);
+  }
+  if (in.major < kMajor || in.minor < kOldestMinor) {
+    log::error("the kernel speaks FUSE {}.{}; {}.{} or later is needed", in.major, in.minor, kMajor,
+               kOldestMinor);
+    return answer_error(slot, EPROTO);
+  }
+  flush_pending_interrupts(std::nullopt);
+  in_flight_.exclusive([&] { initialize(slot, in); });
+}
+
+void Session::initialize(Slot& slot, const fuse_init_in& in) {
+  if (initialized()) log::info("a second INIT: the guest has rebooted");
+  forget_kernel();
+  Negotiation negotiation(in);
+  int error = 0;
+  try {
+    if (const auto ready = file_system_.init(negotiation); !ready) error = ready.error().value;
+  } catch (const std::bad_alloc&) {
+    error = ENOMEM;
+  }
+  if (error == 0 && !negotiation.missing().empty()) {
+    log::error("the guest cannot mount this file system: {}", negotiation.missing());
+    file_system_.destroy();
+    error = EOPNOTSUPP;
+  }
+  if (error != 0) return answer_error(slot, error);
+  setxattr_ext_ = negotiation.enabled(Cap::setxattr_ext);
+  security_ctx_ = negotiation.enabled(Cap::security_ctx);
+  initialized_.store(true, std::memory_order_release);
+  const fuse_init_out out = negotiation.reply();
+  log::info("INIT: kernel FUSE {}.{}, flags {:#x} {:#x}, max_write {}, max_pages {}", in.major, in.minor,
+            out.flags, out.flags2, out.max_write, out.max_pages);
+  slot.reply_room.copy_from(bytes_of(out));
+  slot.done(slot.unique_, 0, sizeof out);
+}
+
+void Session::forget_kernel() {
+  if (!initialized()) return;
+  file_system_.destroy();
+  initialized_.store(false, std::memory_order_release);
+}
+
+void Session::serve_destroy(Slot& slot, const fuse_in_header&) {
+  if (!initialized()) return answer_error(slot, EIO);
+  reset();
+  slot.done(slot.unique_, 0, 0);
+}
+
+void Session::reset() {
+  flush_pending_interrupts(std::nullopt);
+  in_flight_.exclusive([this] { forget_kernel(); });
+}
+
+void Session::end_waits(unsigned queue) {
+  flush_pending_interrupts(queue);
+  in_flight_.interrupt_queue(queue);
+}
+
+// The kernel never waits for a NOTIFY_REPLY's answer, and we send no FUSE_NOTIFY_RETRIEVE that it could
+// belong to.
+void Session::serve_notify_reply(Slot& slot, const fuse_in_header&) { slot.done_without_reply(); }
+
+// A request that is in flight is marked, and INTERRUPT needs no answer then. Otherwise INTERRUPT has
+// overtaken its request, or came too late: it is kept until the next request arrives, which either is the one
+// or shows that it was too late.
+void Session::serve_interrupt(Slot& slot, const fuse_in_header&) {
+  fuse_interrupt_in in{};
+  if (!slot.fetch_head(sizeof(fuse_in_header) + sizeof in)) return answer_malformed(slot, "bad arguments");
+  std::memcpy(&in, slot.head().data() + sizeof(fuse_in_header), sizeof in);
+  const RequestId target{in.unique};
+
+  std::vector<Slot*> unmatched;
+  bool matched = false;
+  {
+    const std::lock_guard lock(pending_mutex_);
+    pending_interrupts_.push_back({target, &slot});
+    pending_count_.store(pending_interrupts_.size());
+    // Looked for only after it was announced: a request that arrives now either is found here or finds it
+    // there.
+    if (in_flight_.interrupt(target)) {
+      pending_interrupts_.pop_back();
+      matched = true;
+    } else if (pending_interrupts_.size() > kMaxPendingInterrupts) {
+      unmatched.push_back(pending_interrupts_.front().slot);
+      pending_interrupts_.erase(pending_interrupts_.begin());
+    }
+    pending_count_.store(pending_interrupts_.size());
+  }
+  if (matched) slot.done_without_reply();
+  for (Slot* late : unmatched) answer_error(*late, EAGAIN);
+}
+
+void Session::meet_pending_interrupts(Slot& arrived) {
+  Slot* met = nullptr;
+  Slot* late = nullptr;
+  {
+    const std::lock_guard lock(pending_mutex_);
+    const auto found = std::ranges::find(pending_interrupts_, arrived.unique_, &PendingInterrupt::target);
+    if (found != pending_interrupts_.end()) {
+      met = found->slot;
+      pending_interrupts_.erase(found);
+      in_flight_.interrupt(arrived.unique_);
+    } else if (!pending_interrupts_.empty()) {
+      late = pending_interrupts_.front().slot;
+      pending_interrupts_.erase(pending_interrupts_.begin());
+    }
+    pending_count_.store(pending_interrupts_.size());
+  }
+  if (met != nullptr) met->done_without_reply();
+  if (late != nullptr) answer_error(*late, EAGAIN);
+}
+
+void Session::flush_pending_interrupts(std::optional<unsigned> queue) {
+  std::vector<PendingInterrupt> flushed;
+  {
+    const std::lock_guard lock(pending_mutex_);
+    const auto ours = [queue](const PendingInterrupt& p) { return !queue || p.slot->queue == *queue; };
+    std::ranges::copy_if(pending_interrupts_, std::back_inserter(flushed), ours);
+    std::erase_if(pending_interrupts_, ours);
+    pending_count_.store(pending_interrupts_.size());
+  }
+  for (const PendingInterrupt& interrupt : flushed) answer_error(*interrupt.slot, EAGAIN);
+}
+
+}  // namespace fusewire

@@ -1,0 +1,110 @@
+// Session: the protocol engine between a transport and a FileSystem. One object for one served device.
+//
+// submit() takes a request through: header copied once, row of the op table, arguments and names decoded, the
+// FileSystem's method called with a Call. It runs the method on the calling thread; the answer may come from
+// any thread, before or after submit() returns.
+//
+// Requests run in parallel; INIT and DESTROY run alone. Before a successful INIT everything gets EIO; a
+// second INIT means that the guest rebooted: the FileSystem is destroyed and initialised again.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <functional>
+#include <mutex>
+#include <vector>
+
+#include "fuse/file_system.h"
+#include "fuse/in_flight.h"
+#include "fuse/slot.h"
+
+namespace fusewire {
+
+class Session {
+ public:
+  // `file_system` must outlive the session.
+  explicit Session(FileSystem& file_system) : file_system_(file_system) {}
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  // No request may be in flight. Destroys the file system's state like DESTROY.
+  ~Session();
+
+  // Serves the request in `slot` (see slot.h for what the transport promises). From any thread.
+  void submit(Slot& slot);
+
+  // Ends the waits (locks, interrupts that wait for their request) of the requests of one queue, so that all
+  // of its slots come back soon. From any thread but one whose own request is being served.
+  void end_waits(unsigned queue);
+
+  // The kernel is gone without a word: what DESTROY does. Waits for the requests in flight.
+  void reset();
+
+  // True between a successful INIT and DESTROY or reset().
+  bool initialized() const { return initialized_.load(std::memory_order_acquire); }
+
+ private:
+  friend class ReplyBase;
+
+  using Serve = void (Session::*)(Slot&, const fuse_in_header&);
+  struct Row {
+    std::uint32_t opcode = 0;
+    const char* name = nullptr;
+    bool has_reply = true;
+    std::size_t reply_size = 0;  // the body's least room
+    Serve serve = nullptr;
+  };
+  static const Row* find_row(std::uint32_t opcode);
+  template <class Op>
+  static constexpr Row row_of(Serve serve);
+
+  template <class Op>
+  void serve(Slot& slot, const fuse_in_header& in);
+  template <class Op>
+  void call_file_system(Slot& slot, const fuse_in_header& in);
+  template <class Op>
+  bool fetch_arguments(Slot& slot, typename Op::In& arguments);
+  template <class Op>
+  bool fetch_tail(Slot& slot, const fuse_in_header& in, const typename Op::In& arguments,
+                  typename Op::Tail& tail);
+  void serve_init(Slot& slot, const fuse_in_header& in);
+  void serve_destroy(Slot& slot, const fuse_in_header& in);
+  void serve_interrupt(Slot& slot, const fuse_in_header& in);
+  void serve_notify_reply(Slot& slot, const fuse_in_header& in);
+
+  // INIT's two outcomes; both run alone.
+  void initialize(Slot& slot, const fuse_init_in& in);
+  void forget_kernel();
+
+  // Answers a request that is not in flight.
+  static void answer_error(Slot& slot, int error);
+  void answer_malformed(Slot& slot, const char* what);
+
+  // For ReplyBase: the request is about to be answered.
+  void finish(Slot& slot) { in_flight_.leave(slot); }
+  void set_interrupt_handler(Slot& slot, std::function<void(InterruptReason)> handler) {
+    in_flight_.set_interrupt_handler(slot, std::move(handler));
+  }
+
+  // INTERRUPTs that came before their request, waiting for it or for any other one.
+  struct PendingInterrupt {
+    RequestId target;
+    Slot* slot;
+  };
+  void meet_pending_interrupts(Slot& arrived);
+  // Answers those of `queue` (nullopt: all) with EAGAIN.
+  void flush_pending_interrupts(std::optional<unsigned> queue);
+
+  FileSystem& file_system_;
+  InFlight in_flight_;
+  std::atomic<bool> initialized_{false};
+  // Written with no request in flight, read by requests in flight.
+  bool setxattr_ext_ = false;
+  bool security_ctx_ = false;
+
+  static constexpr std::size_t kMaxPendingInterrupts = 64;
+  std::mutex pending_mutex_;
+  std::vector<PendingInterrupt> pending_interrupts_;
+  std::atomic<std::size_t> pending_count_{0};
+};
+
+}  // namespace fusewire
