@@ -15,6 +15,8 @@
 namespace fusewire::io {
 namespace {
 
+// What a task uses is declared before the pool, so that it outlives the task's last instruction.
+
 TEST(WorkerPoolTest, Submit_WithoutThreads_RunsInTheCaller) {
   WorkerPool pool(0);
   std::thread::id ran_in;
@@ -24,11 +26,12 @@ TEST(WorkerPoolTest, Submit_WithoutThreads_RunsInTheCaller) {
 }
 
 TEST(WorkerPoolTest, Submit_StartsThreadsUpToTheCapAndNoMore) {
-  WorkerPool pool(3);
-  EXPECT_EQ(pool.threads(), 0U);
   std::latch running(3);
   std::latch go(1);
   std::atomic<int> done = 0;
+  std::promise<void> last;
+  WorkerPool pool(3);
+  EXPECT_EQ(pool.threads(), 0U);
   for (int i = 0; i < 3; ++i) {
     pool.submit([&] {
       running.count_down();
@@ -41,7 +44,6 @@ TEST(WorkerPoolTest, Submit_StartsThreadsUpToTheCapAndNoMore) {
   EXPECT_EQ(pool.threads(), 3U);
   EXPECT_EQ(done, 0);
   go.count_down();
-  std::promise<void> last;
   pool.submit([&] { last.set_value(); });
   last.get_future().wait();
   EXPECT_LE(pool.threads(), 3U);
@@ -82,9 +84,9 @@ TEST(WorkerPoolTest, IdleThreads_EndAndStartAgainWhenNeeded) {
 }
 
 TEST(WorkerPoolTest, Threads_HaveTheirNameAndTakeNoSignals) {
-  WorkerPool pool(1, "fw-a-very-long-name");
   std::promise<std::string> name;
   std::promise<bool> blocked;
+  WorkerPool pool(1, "fw-a-very-long-name");
   pool.submit([&] {
     char text[16] = {};
     pthread_getname_np(pthread_self(), text, sizeof(text));
@@ -98,9 +100,9 @@ TEST(WorkerPoolTest, Threads_HaveTheirNameAndTakeNoSignals) {
 }
 
 TEST(WorkerPoolTest, TaskOutOfMemory_EndsOnlyThatTask) {
+  std::promise<void> next;
   WorkerPool pool(1);
   pool.submit([] { throw std::bad_alloc(); });
-  std::promise<void> next;
   pool.submit([&] { next.set_value(); });
   next.get_future().wait();
   WorkerPool inline_pool(0);
