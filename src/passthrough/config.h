@@ -1,5 +1,5 @@
-// What a person can choose about a shared directory. The daemon's command line fills it (src/daemon/options.h says
-// with which option); every default here is the daemon's default.
+// What a person can choose about a shared directory. The daemon's command line fills it (src/daemon/options.h
+// says with which option); every default here is the daemon's default.
 #pragma once
 
 #include <chrono>
@@ -29,10 +29,11 @@ struct Config {
   CachePolicy cache = CachePolicy::automatic;
   // Overrides the time that `cache` implies for names and attributes.
   std::optional<std::chrono::duration<double>> timeout;
-  bool writeback = false;          // FUSE_WRITEBACK_CACHE
-  bool readdirplus = true;         // FUSE_DO_READDIRPLUS and its automatic mode
-  bool allow_direct_io = false;    // honour the guest's O_DIRECT on the host
-  bool allow_mmap = false;         // FUSE_DIRECT_IO_ALLOW_MMAP: shared mappings although the cache policy is direct I/O
+  bool writeback = false;        // FUSE_WRITEBACK_CACHE
+  bool readdirplus = true;       // FUSE_DO_READDIRPLUS and its automatic mode
+  bool allow_direct_io = false;  // honour the guest's O_DIRECT on the host
+  bool allow_mmap =
+      false;  // FUSE_DIRECT_IO_ALLOW_MMAP: shared mappings although the cache policy is direct I/O
   bool announce_submounts = true;  // FUSE_SUBMOUNTS
   FileHandleMode file_handles = FileHandleMode::never;
 
@@ -45,7 +46,8 @@ struct Config {
   bool preserve_noatime = false;
   bool readonly = false;
 
-  // The most threads that do what may block; 0: everything on the queue's own thread (waiting locks excepted).
+  // The most threads that do what may block; 0: everything on the queue's own thread (waiting locks
+  // excepted).
   unsigned thread_pool_size = 16;
 };
 

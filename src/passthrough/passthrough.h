@@ -1,0 +1,175 @@
+// PassthroughFs: the file system that serves a directory of the host.
+//
+// On the data path it stands last: the session calls its methods, it makes the system calls, and READ and
+// WRITE move data between the file and the guest's pages. Its methods are in these files:
+//   passthrough.cc  creation and end         negotiation.cc  INIT               lookup.cc     LOOKUP, FORGET,
+//   entries attributes.cc   GETATTR, SETATTR, ...    namespace.cc    links and names    create.cc     what
+//   makes new inodes open.cc         OPEN, RELEASE            data.cc         READ, WRITE, ...   directory.cc
+//   READDIR and its kin xattr.cc        extended attributes      lock.cc         GETLK, SETLK
+//
+// Threading: methods run in parallel, on queue threads and on the pool; init() and destroy() run alone. All
+// state is in tables that lock for themselves. What may block for long goes to the pool.
+//
+// Nothing outside the shared directory is reached: names are single components, resolved with *at calls from
+// descriptors (never from path texts), no symbolic link is followed, and only regular files and directories
+// are opened.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <chrono>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "fuse/file_system.h"
+#include "passthrough/config.h"
+#include "passthrough/handle_table.h"
+#include "passthrough/inode.h"
+#include "passthrough/inode_table.h"
+#include "passthrough/open_file.h"
+#include "passthrough/proc_self_fd.h"
+
+namespace fusewire::io {
+class WorkerPool;
+}
+
+namespace fusewire::passthrough {
+
+class LockTable;       // lock_table.h
+struct OpenDirectory;  // open_directory.h
+
+class PassthroughFs final : public FileSystem {
+ public:
+  // Opens the shared directory. The error is a text for the person who started the daemon. Call it in the
+  // process (after fork) that serves, while /proc is there. Raises no limit and changes no credentials of the
+  // process.
+  static std::expected<std::unique_ptr<PassthroughFs>, std::string> create(Config config);
+  ~PassthroughFs() override;
+
+  Result<void> init(Negotiation& negotiation) override;
+  void destroy() override;
+
+  void lookup(Call<op::Lookup> call) override;
+  void forget_node(NodeId node, std::uint64_t lookups) override;
+  void getattr(Call<op::Getattr> call) override;
+  void setattr(Call<op::Setattr> call) override;
+  void readlink(Call<op::Readlink> call) override;
+  void symlink(Call<op::Symlink> call) override;
+  void mknod(Call<op::Mknod> call) override;
+  void mkdir(Call<op::Mkdir> call) override;
+  void unlink(Call<op::Unlink> call) override;
+  void rmdir(Call<op::Rmdir> call) override;
+  void rename(Call<op::Rename> call) override;
+  void rename2(Call<op::Rename2> call) override;
+  void link(Call<op::Link> call) override;
+  void open(Call<op::Open> call) override;
+  void read(Call<op::Read> call) override;
+  void write(Call<op::Write> call) override;
+  void statfs(Call<op::Statfs> call) override;
+  void release(Call<op::Release> call) override;
+  void fsync(Call<op::Fsync> call) override;
+  void setxattr(Call<op::Setxattr> call) override;
+  void getxattr(Call<op::Getxattr> call) override;
+  void listxattr(Call<op::Listxattr> call) override;
+  void removexattr(Call<op::Removexattr> call) override;
+  void flush(Call<op::Flush> call) override;
+  void opendir(Call<op::Opendir> call) override;
+  void readdir(Call<op::Readdir> call) override;
+  void readdirplus(Call<op::Readdirplus> call) override;
+  void releasedir(Call<op::Releasedir> call) override;
+  void fsyncdir(Call<op::Fsyncdir> call) override;
+  void getlk(Call<op::Getlk> call) override;
+  void setlk(Call<op::Setlk> call) override;
+  void setlkw(Call<op::Setlkw> call) override;
+  void access(Call<op::Access> call) override;
+  void create(Call<op::Create> call) override;
+  void fallocate(Call<op::Fallocate> call) override;
+  void lseek(Call<op::Lseek> call) override;
+  void copy_file_range(Call<op::CopyFileRange> call) override;
+  void copy_file_range_64(Call<op::CopyFileRange64> call) override;
+  void syncfs(Call<op::Syncfs> call) override;
+  void tmpfile(Call<op::Tmpfile> call) override;
+  void statx(Call<op::Statx> call) override;
+
+  // What the guest knows and has open, for tests and statistics.
+  std::size_t known_inodes() const { return inodes_.size(); }
+  std::size_t open_files() const { return files_.size(); }
+
+ private:
+  PassthroughFs(Config config, ProcSelfFd proc, UniqueFd root);
+
+  // What INIT settled with this kernel; constant from init() to destroy().
+  struct Negotiated {
+    bool writeback = false;
+    bool killpriv_v2 = false;
+    bool dont_mask = false;  // modes come unmasked, with the umask beside them
+    bool security_ctx = false;
+    bool submounts = false;
+    std::uint32_t generation = 0;
+  };
+
+  const Config& config() const { return config_; }
+  const Negotiated& negotiated() const { return negotiated_; }
+  io::WorkerPool& pool() { return *pool_; }
+  LockTable& locks() { return *locks_; }
+
+  // Tables. An unknown node is ESTALE, an unknown handle EBADF.
+  Result<InodePtr> inode(NodeId node) const;
+  Result<std::shared_ptr<OpenFile>> file(std::uint64_t handle) const;
+  Result<std::shared_ptr<OpenDirectory>> directory(std::uint64_t handle) const;
+  // EROFS when the share is read-only.
+  Result<void> check_writable() const;
+
+  // `fd`, to be kept until the guest releases it; ENFILE when so few descriptors are left that the daemon
+  // needs the rest for itself. Everything that lives longer than its request goes through this.
+  Result<UniqueFd> keep(UniqueFd fd) const;
+  // Opens an inode for I/O; see Inode::open. Not counted as kept.
+  Result<UniqueFd> open_inode(const Inode& inode, int flags) const { return inode.open(proc_, flags); }
+
+  // Looks `name` up below `directory`, whose descriptor (path or real) is `directory_fd`, and counts one
+  // lookup of what it finds: the caller owes forget_node(entry.nodeid, 1) if the reply does not reach the
+  // guest. "." and ".." have no special meaning here. Errors: those of openat(2); ENFILE.
+  Result<fuse_entry_out> entry_for(const Inode& directory, int directory_fd, const char* name);
+
+  // The attributes as the wire has them, without flags.
+  static fuse_attr attr_from_stat(const struct statx& stat);
+  // attr_from_stat with the time for which the guest may trust it.
+  fuse_attr_out attr_out(const struct statx& stat) const;
+  // FOPEN_* for a file or a directory just opened, by cache policy.
+  std::uint32_t open_reply_flags(bool is_directory) const;
+
+  // --- lookup.cc
+  Result<fuse_entry_out> do_lookup(NodeId parent, const char* name);
+  Result<fuse_entry_out> entry_of_parent(const InodePtr& directory);
+  // As entry_for, for an inode at hand: an O_PATH descriptor of it, below (or beside) an inode of mount
+  // `parent_mount`.
+  Result<fuse_entry_out> entry_for_fd(MountId parent_mount, UniqueFd path_fd);
+  Result<InodePtr> acquire(const struct statx& stat, UniqueFd path_fd);
+  fuse_entry_out entry_out(const Inode& inode, const struct statx& stat, MountId parent_mount) const;
+
+  // --- attributes.cc
+  Result<struct statx> stat_node(NodeId node, std::optional<std::uint64_t> handle) const;
+
+  const Config config_;
+  const ProcSelfFd proc_;
+  const UniqueFd root_;
+  Negotiated negotiated_;
+  std::uint64_t timeout_s_ = 0;  // entries and attributes
+  std::uint32_t timeout_ns_ = 0;
+  int descriptor_limit_ = 0;  // what keep() gives out is below this
+  MountTable mounts_;
+  InodeTable inodes_;
+  HandleTable<OpenFile> files_;
+  HandleTable<OpenDirectory> directories_;
+  std::unique_ptr<LockTable> locks_;
+  std::unique_ptr<io::WorkerPool> pool_;  // last: its threads end before what they use
+};
+
+}  // namespace fusewire::passthrough
