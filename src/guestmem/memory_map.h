@@ -73,8 +73,9 @@ class MemoryMap {
   // How many regions we take (the answer to GET_MAX_MEM_SLOTS): as many memory slots as KVM gives to a guest.
   static constexpr std::size_t kMaxRegions = 509;
 
-  // A snapshot of `regions`, in any order. Refused (with a text) when two overlap in guest or in user
-  // addresses, or when there are more than kMaxRegions.
+  // A snapshot of `regions`, in any order. Refused (with a text) when two overlap in the guest, or when
+  // there are more than kMaxRegions. User addresses may overlap: a front-end can show one piece of its
+  // memory to the guest twice.
   static std::expected<std::shared_ptr<const MemoryMap>, std::string> create(Regions regions);
   // The snapshot without any memory: every translation fails.
   static std::shared_ptr<const MemoryMap> empty();
@@ -109,19 +110,20 @@ class MemoryMap {
   std::optional<GuestAddress> guest_address(const void* host) const;
 
  private:
-  // One lookup table entry: [begin, begin + size) of some address space begins at `host`.
+  // One region in a lookup table, whose `begin` is its address in the space that the table is for.
   struct Entry {
     std::uint64_t begin;
     std::uint64_t size;
     std::byte* host;
+    GuestAddress guest;
   };
   explicit MemoryMap(Regions regions);
+  // The entry that `address` lies in, or null.
   static const Entry* find(const std::vector<Entry>& table, std::uint64_t address);
 
   Regions regions_;              // Sorted by guest address.
-  std::vector<Entry> by_guest_;  // Each sorted by `begin`, ranges disjoint.
-  std::vector<Entry> by_user_;
-  std::vector<Entry> by_host_;  // begin: the host pointer; host: the guest address, see guest_address().
+  std::vector<Entry> by_guest_;  // Each table sorted by `begin`, its ranges disjoint.
+  std::vector<Entry> by_host_;
 };
 
 }  // namespace fusewire::guestmem

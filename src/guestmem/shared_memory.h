@@ -36,8 +36,8 @@ class SharedMemory {
   // What SET_MEM_TABLE and ADD_MEM_REG say of this memory. Its user address is our own pointer to it.
   RegionDescription description() const;
 
-  // The next `size` free bytes, `alignment` (a power of two) aligned in the guest as in the host; nullopt
-  // when the arena is full. They are zero unless clear() gave them out a second time.
+  // The next `size` free bytes, aligned to `alignment` (a power of two, at most a page) in the guest as in
+  // the host; nullopt when the arena is full. They are zero unless clear() gave them out a second time.
   std::optional<Piece> allocate(std::size_t size, std::size_t alignment = 16);
   // Takes back everything at once. What the pieces pointed to stays mapped.
   void clear() { used_ = 0; }
