@@ -1,0 +1,733 @@
+#!/usr/bin/env python3
+"""Boots a Linux guest on a virtiofsd and checks one scenario. Standard library only.
+
+    vm_test.py [--list] [--keep] SCENARIO...
+
+Environment: FUSEWIRE_VIRTIOFSD (the daemon under test; QEMU's C virtiofsd works too), FUSEWIRE_GUEST_PROBE (the static
+helper that CMake builds), FUSEWIRE_VIRTIOFSD_ARGS (more arguments for the daemon), FUSEWIRE_VM_WORK (where shares are
+made; by default build/vm).
+
+The exit status is 77 if QEMU, the guest kernel or root is missing, and only then. A failure prints the guest's console
+and every daemon's log.
+"""
+
+import base64
+import contextlib
+import difflib
+import hashlib
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+VM = ROOT / "scripts" / "vm"
+SKIPPED = 77
+
+VIRTIOFSD = os.environ.get("FUSEWIRE_VIRTIOFSD", str(ROOT / "build/release/src/daemon/virtiofsd"))
+PROBE = os.environ.get("FUSEWIRE_GUEST_PROBE", str(ROOT / "build/release/tests/vm/guest-probe"))
+
+MIB = 1 << 20
+
+
+class Failure(Exception):
+    """What the scenario expected and did not get."""
+
+
+class Unsupported(Exception):
+    """The daemon under test is a peer that has not got this."""
+
+
+def expect(held, message):
+    if not held:
+        raise Failure(message)
+
+
+def expect_equal(got, wanted, what):
+    if got != wanted:
+        raise Failure(f"{what}: got {got!r}, wanted {wanted!r}")
+
+
+def eventually(condition, what, seconds=15.0):
+    """Waits until condition() is true; for what another process does when it gets to it."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Failure(f"waited {seconds:.0f} s in vain: {what}")
+        time.sleep(0.02)
+
+
+def is_c_virtiofsd():
+    """Whether the daemon is QEMU's C one, which spells some options differently and lacks others."""
+    version = subprocess.run([VIRTIOFSD, "--version"], capture_output=True, text=True, timeout=20)
+    return "using FUSE kernel interface" in version.stdout + version.stderr
+
+
+def sha256(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(MIB):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class Daemon:
+    """One virtiofsd on one share."""
+
+    def __init__(self, test, name, share, cache="auto", writeback=False, queues=None):
+        self.name = name
+        self.share = share
+        self.socket = test.sockets / f"{name}.sock"
+        self.log = test.sockets / f"{name}.log"
+        peer = is_c_virtiofsd()
+        if peer and cache == "never":
+            cache = "none"
+        if peer and cache == "metadata":
+            raise Unsupported("cache=metadata")
+        options = [f"source={share}", f"cache={cache}", "xattr", "posix_acl", "posix_lock", "flock", "allow_direct_io",
+                   "announce_submounts"]
+        if writeback:
+            options.append("writeback")
+        command = [VIRTIOFSD, f"--socket-path={self.socket}"]
+        if peer:
+            # Without CAP_SYS_ADMIN that daemon cannot keep trusted.* attributes.
+            options += ["sandbox=chroot", "modcaps=+sys_admin"]
+            if queues:
+                raise Unsupported("more than one request queue")
+        else:
+            command.append("--sandbox=none")
+            if queues:
+                command.append(f"--num-request-queues={queues}")
+        for option in options:
+            command += ["-o", option]
+        command += os.environ.get("FUSEWIRE_VIRTIOFSD_ARGS", "").split()
+        with open(self.log, "wb") as log:
+            log.write((" ".join(command) + "\n").encode())
+            log.flush()
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        eventually(self.listening, f"the daemon {name} listens")
+
+    def listening(self):
+        expect(self.process.poll() is None, f"the daemon {self.name} ended with {self.process.poll()} at its start")
+        # Column 4 has the flags, and 0x10000 is a socket that accepts; the file is there a little earlier.
+        with open("/proc/net/unix", encoding="utf-8", errors="replace") as table:
+            return any(line.split()[3] == "00010000" and line.rstrip().endswith(f" {self.socket}") for line in table)
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def expect_descriptors(self, limit, when):
+        """Waits until it has at most so many, and else says which it has."""
+        try:
+            eventually(lambda: self.descriptors() <= limit, "")
+        except Failure:
+            open_now = []
+            for entry in os.scandir(f"/proc/{self.process.pid}/fd"):
+                with contextlib.suppress(OSError):
+                    open_now.append(os.readlink(entry.path))
+            text = "\n  ".join(sorted(open_now)[:60])
+            raise Failure(f"{len(open_now)} descriptors instead of {limit} {when}:\n  {text}") from None
+
+    def anonymous_kib(self):
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1])
+        raise Failure("no RssAnon in /proc/PID/status")
+
+    def sanitized(self):
+        """Whether it runs under a sanitizer, whose own memory says nothing about the daemon's."""
+        maps = Path(f"/proc/{self.process.pid}/maps").read_text()
+        return "libasan" in maps or "libtsan" in maps or "asan" in maps
+
+    def expect_exit(self, seconds=15.0):
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"the daemon {self.name} still runs {seconds:.0f} s after QEMU's end") from None
+        expect_equal(status, 0, f"exit status of the daemon {self.name}")
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+class Guest:
+    """QEMU with our initramfs, and two channels into it: the agent on the second serial port, and QMP."""
+
+    def __init__(self, test, shares, smp=1, memory="512M", queues=None):
+        self.console = test.sockets / "console.txt"
+        self.qemu_log = test.sockets / "qemu.txt"
+        image = subprocess.run(
+            [VM / "build-initramfs", f"bin/guest-probe={PROBE}", f"guest-script.sh={HERE / 'guest-script.sh'}"],
+            check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+        command = [VM / "boot", "--initrd", image, "--run", "agent", "--smp", str(smp), "--memory", memory,
+                   "--stay-on-reboot"]
+        for tag, daemon in shares.items():
+            command += ["--share", f"{tag}={daemon.socket}" + (f",queues={queues}" if queues else "")]
+        self.agent, agent_end = socket.socketpair()
+        self.qmp, qmp_end = socket.socketpair()
+        command += ["--", "-serial", f"file:{self.console}",
+                    "-chardev", f"socket,id=agent,fd={agent_end.fileno()}", "-serial", "chardev:agent",
+                    "-chardev", f"socket,id=qmp,fd={qmp_end.fileno()}", "-mon", "chardev=qmp,mode=control"]
+        with open(self.qemu_log, "wb") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            pass_fds=[agent_end.fileno(), qmp_end.fileno()])
+        agent_end.close()
+        qmp_end.close()
+        self.pending = b""
+        self.qmp_pending = b""
+        self.await_ready()
+        self.qmp_reply("QMP")
+        self.command("qmp_capabilities")
+
+    def line(self, seconds):
+        """The next line from the agent."""
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self.pending:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self.agent], [], [], left)[0]:
+                raise Failure(f"the guest said nothing more within {seconds:.0f} s")
+            data = self.agent.recv(65536)
+            expect(data, "the guest is gone (QEMU ended, or the kernel panicked)")
+            self.pending += data
+        line, _, self.pending = self.pending.partition(b"\n")
+        return line.decode(errors="backslashreplace")
+
+    def await_ready(self, seconds=90):
+        """Waits for a boot. The firmware may leave bytes on the line, hence endswith."""
+        while not self.line(seconds).endswith("@@ready"):
+            pass
+
+    def send(self, script):
+        self.agent.sendall(base64.b64encode(script.encode()) + b"\n")
+
+    def result(self, seconds=60):
+        lines = []
+        while True:
+            line = self.line(seconds)
+            if line.startswith("@@done "):
+                return int(line.split()[1]), "\n".join(lines)
+            lines.append(line)
+
+    def try_run(self, script, seconds=60):
+        """Runs a piece of shell text; its status and output. The time limit is per line of output."""
+        self.send(script)
+        return self.result(seconds)
+
+    def run(self, script, seconds=60):
+        status, output = self.try_run(script, seconds)
+        expect(status == 0, f"in the guest, status {status} of: {script}\n{output}")
+        return output
+
+    def qmp_reply(self, wanted="return", seconds=30):
+        deadline = time.monotonic() + seconds
+        while True:
+            while b"\n" in self.qmp_pending:
+                text, _, self.qmp_pending = self.qmp_pending.partition(b"\n")
+                message = json.loads(text)
+                if "error" in message:
+                    raise Failure(f"QEMU: {message['error']['desc']}")
+                if wanted in message:
+                    return message[wanted]
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self.qmp], [], [], left)[0]:
+                raise Failure(f"QEMU's monitor said nothing within {seconds} s")
+            data = self.qmp.recv(65536)
+            expect(data, "QEMU closed its monitor")
+            self.qmp_pending += data
+
+    def command(self, name, **arguments):
+        self.qmp.sendall(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")
+        return self.qmp_reply()
+
+    def mount(self, tag="share", folder="/mnt"):
+        self.run(f"mkdir -p {folder} && mount -t virtiofs {tag} {folder}")
+
+    def start_hammer(self, folder="/mnt"):
+        """Begins work on the share that notices lost or wrong data, and waits until it is under way."""
+        self.run(f"mkdir -p {folder}/hammer; rm -f /tmp/stop*; "
+                 f"(guest-probe hammer {folder}/hammer /tmp/stop > /tmp/hammer.log 2>&1; echo $? > /tmp/stop.status) &")
+        self.await_rounds(3)
+
+    def await_rounds(self, rounds):
+        """Waits until the hammer did so many more rounds, or ended."""
+        self.run(f"""
+            begin=$(cat /tmp/stop.rounds 2>/dev/null || echo 0)
+            for i in $(seq 600); do
+              now=$(cat /tmp/stop.rounds 2>/dev/null || echo 0)
+              [ "${{now:-0}}" -ge $((begin + {rounds})) ] && exit 0
+              [ -e /tmp/stop.status ] && break
+              usleep 50000
+            done
+            echo "the work on the share stands still after $now rounds"; cat /tmp/hammer.log; ps | tail -n 5; exit 1""")
+
+    def stop_hammer(self):
+        self.run("""
+            touch /tmp/stop
+            for i in $(seq 600); do [ -s /tmp/stop.status ] && break; usleep 50000; done
+            cat /tmp/hammer.log; exit $(cat /tmp/stop.status)""")
+
+    def power_off(self):
+        self.send("umount -a -t virtiofs; poweroff -f")
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            raise Failure("the guest did not power off") from None
+        expect_equal(self.process.returncode, 0, "exit status of QEMU")
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.agent.close()
+        self.qmp.close()
+
+
+class Test:
+    """Directories, daemons and guests of one scenario, and their end."""
+
+    def __init__(self, name):
+        self.name = name
+        base = Path(os.environ.get("FUSEWIRE_VM_WORK", ROOT / "build" / "vm"))
+        base.mkdir(parents=True, exist_ok=True)
+        # Shares lie below the build tree: /tmp may be a tmpfs, which lacks some of what the script checks.
+        self.work = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=base))
+        # A socket's path may have 107 bytes, which a build tree's path easily has by itself.
+        self.sockets = Path(tempfile.mkdtemp(prefix="fusewire-vm."))
+        for folder in (self.work, self.sockets):
+            folder.chmod(0o755)
+        self.daemons = []
+        self.guests = []
+
+    def share(self, name="share"):
+        folder = self.work / name
+        folder.mkdir(mode=0o755)
+        return folder
+
+    def daemon(self, name="share", **options):
+        daemon = Daemon(self, name, self.share(name), **options)
+        self.daemons.append(daemon)
+        return daemon
+
+    def guest(self, shares, **options):
+        guest = Guest.__new__(Guest)
+        self.guests.append(guest)
+        guest.__init__(self, shares, **options)
+        return guest
+
+    def finish(self):
+        """The end of every scenario: the guest powers off, and the daemons end with status 0 because of it."""
+        for guest in self.guests:
+            guest.power_off()
+        for daemon in self.daemons:
+            daemon.expect_exit()
+
+    def clean_up(self, keep):
+        for guest in self.guests:
+            with contextlib.suppress(AttributeError):  # QEMU was not even started
+                guest.kill()
+        for daemon in self.daemons:
+            daemon.kill()
+        if keep:
+            print(f"kept: {self.work} {self.sockets}")
+            return
+        for folder in (self.work, self.sockets):
+            shutil.rmtree(folder, ignore_errors=True)
+            # A tree deeper than PATH_MAX is too deep for Python.
+            subprocess.run(["rm", "-rf", str(folder)], check=False)
+
+    def print_logs(self):
+        for path in sorted(self.sockets.glob("*")):
+            if path.suffix in (".txt", ".log"):
+                print(f"----- {path.name}")
+                text = path.read_text(errors="backslashreplace")
+                print(text[-20000:])
+
+
+def big_folder_size():
+    """QEMU's virtiofsd needs a descriptor for every name that the guest knows; others have to cope with what there is."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return 10000 if is_c_virtiofsd() and limit < 30000 else 20000
+
+
+def script_on_host(test):
+    """The guest script's output on the host, with the same busybox and nothing else in PATH."""
+    applets = test.sockets / "bin"
+    applets.mkdir(mode=0o755)
+    busybox = shutil.which("busybox")
+    for applet in subprocess.run([busybox, "--list"], check=True, stdout=subprocess.PIPE, text=True).stdout.split():
+        (applets / applet).symlink_to(busybox)
+    shutil.copy(PROBE, applets / "guest-probe")
+    folder = test.share("host")
+    return subprocess.run([busybox, "sh", HERE / "guest-script.sh", folder, applets / "guest-probe"], check=True,
+                          env={"PATH": str(applets), "HOME": "/", "TERM": "linux", "PROBE_BIG_FOLDER": str(big_folder_size())},
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, errors="backslashreplace", timeout=120).stdout
+
+
+def compare_with_host(test, guest, folder):
+    wanted = script_on_host(test)
+    status, got = guest.try_run(f"PROBE_BIG_FOLDER={big_folder_size()} sh /guest-script.sh {folder} /bin/guest-probe", 120)
+    expect_equal(status, 0, "status of the guest script")
+    wanted = wanted.replace(str(test.sockets / "bin"), "/bin").splitlines()
+    got = got.splitlines()
+    expect(wanted[-1] == "== end", "the guest script did not get to its end on the host")
+    if got != wanted:
+        difference = "\n".join(difflib.unified_diff(wanted, got, "host", "guest", lineterm="", n=1))
+        count = sum(line[0] in "+-" for line in difference.splitlines()[2:])
+        raise Failure(f"the guest's lines differ from the host's ({count} lines):\n{difference}")
+    print(f"{len(got)} lines are the same")
+
+
+# The scenarios. Each begins with its daemons, so that one can be read by itself.
+
+def same_as_host(test):
+    """The guest script prints on the share what it prints on the host's own file system."""
+    daemon = test.daemon()
+    guest = test.guest({"share": daemon})
+    guest.mount()
+    guest.run("mkdir /mnt/work")
+    compare_with_host(test, guest, "/mnt/work")
+    test.finish()
+
+
+def reboot(test):
+    """The guest restarts, in an orderly way and by surprise; the daemon stays and serves it again."""
+    daemon = test.daemon()
+    guest = test.guest({"share": daemon})
+    at_start = daemon.descriptors()
+    guest.mount()
+    guest.run("mkdir /mnt/d && echo kept > /mnt/d/file && sync")
+    guest.send("reboot -f")
+    guest.await_ready()
+    guest.mount()
+    expect_equal(guest.run("cat /mnt/d/file"), "kept", "the file after a reboot")
+    # Now with open files and a large cache of names in the daemon, and no word to it.
+    guest.run("cd /mnt/d; for i in $(seq 300); do echo $i > f$i; done; ls -l > /dev/null;"
+              "(exec 3< f1 4< f2 5> f3; sleep 1000) & sync")
+    guest.command("system_reset")
+    guest.await_ready()
+    guest.mount()
+    expect_equal(guest.run("cat /mnt/d/f300; ls /mnt/d | wc -l"), "300\n301", "the files after a reset")
+    guest.run("echo again > /mnt/d/file; umount /mnt")
+    expect_equal((daemon.share / "d/file").read_text(), "again\n", "what the guest wrote after a reset")
+    daemon.expect_descriptors(at_start, "after a reboot, a reset and umount")
+    test.finish()
+
+
+def two_shares(test):
+    """Two daemons and two tags in one guest do not mix."""
+    one, two = test.daemon("one"), test.daemon("two")
+    (one.share / "here").write_text("in one\n")
+    (two.share / "here").write_text("in two\n")
+    guest = test.guest({"first": one, "second": two})
+    guest.mount("first", "/one")
+    guest.mount("second", "/two")
+    expect_equal(guest.run("cat /one/here /two/here"), "in one\nin two", "a file of the same name on both")
+    guest.run("echo moved > /one/file; mv /one/file /two/file; cat /two/file; [ ! -e /one/file ]")
+    expect_equal((two.share / "file").read_text(), "moved\n", "a file moved from one share to the other")
+    status, output = guest.try_run("ln /one/here /two/linked")
+    expect(status != 0 and "ross-device link" in output, f"a hard link between shares: {status} {output}")
+    guest.run("guest-probe make-tree /one/tree 300 & guest-probe make-tree /two/tree 300 & wait; "
+              "[ $(find /one/tree | wc -l) = $(find /two/tree | wc -l) ]")
+    guest.run("umount /one; echo still > /two/still; cat /two/still")
+    guest.mount("first", "/one")
+    expect_equal(guest.run("cat /one/here"), "in one", "a share that was mounted again")
+    test.finish()
+
+
+def queues(test):
+    """Four request queues and four processors."""
+    daemon = test.daemon(queues=4)
+    guest = test.guest({"share": daemon}, smp=4, queues=4)
+    guest.mount()
+    guest.run("mkdir /mnt/work")
+    guest.run("for i in 1 2 3 4; do guest-probe make-tree /mnt/tree$i 500 & done; wait;"
+              "for i in 1 2 3 4; do mkdir /mnt/h$i;"
+              "  (guest-probe hammer /mnt/h$i /tmp/stop$i > /tmp/log$i 2>&1; echo $? > /tmp/status$i) & done;"
+              "sleep 5; touch /tmp/stop1 /tmp/stop2 /tmp/stop3 /tmp/stop4; wait;"
+              "cat /tmp/log?; [ \"$(cat /tmp/status? | tr -d '\\n')\" = 0000 ]", 90)
+    compare_with_host(test, guest, "/mnt/work")
+    test.finish()
+
+
+def big_file(test):
+    """256 MiB in each direction, with the same checksum on both sides."""
+    daemon = test.daemon()
+    size = 256 * MIB
+    guest = test.guest({"share": daemon})
+    subprocess.run([PROBE, "fill", daemon.share / "from-host", str(size), "1"], check=True)
+    guest.mount()
+    guest.run(f"guest-probe fill /mnt/from-guest {size} 2", 120)
+    expect_equal((daemon.share / "from-guest").stat().st_size, size, "size of what the guest wrote")
+    guest.run("echo 3 > /proc/sys/vm/drop_caches")
+    for name in ("from-guest", "from-host"):
+        in_guest = guest.run(f"sha256sum < /mnt/{name}", 120).split()[0]
+        expect_equal(in_guest, sha256(daemon.share / name), f"checksum of {name}")
+    test.finish()
+
+
+def leak(test):
+    """Descriptors and memory of the daemon return to the start after a walk over 20,000 files and umount."""
+    daemon = test.daemon()
+    files = big_folder_size()
+    subprocess.run([PROBE, "make-tree", daemon.share / "tree", str(files)], check=True)
+    guest = test.guest({"share": daemon})
+    guest.mount()
+    guest.run("cat /mnt/tree/folder-0/file-0; umount /mnt")
+    descriptors, memory = daemon.descriptors(), daemon.anonymous_kib()
+    for walk in range(2):
+        guest.mount()
+        expect_equal(guest.run("find /mnt/tree -type f -exec stat -c %s {} + | sort | uniq -c", 120).split(),
+                     [str(files), "6"], "what the walk saw")
+        guest.run("find /mnt/tree -name '*7' -type f | xargs cat > /dev/null", 120)
+        at_most = daemon.descriptors()
+        if walk == 0:
+            # Without umount: the guest forgets what it dropped from its cache, and so must the daemon.
+            guest.run("cd /; echo 2 > /proc/sys/vm/drop_caches")
+            daemon.expect_descriptors(descriptors + 20, "when the guest has dropped its caches")
+        guest.run("umount /mnt")
+        daemon.expect_descriptors(descriptors, "after umount")
+        print(f"walk {walk + 1}: descriptors {descriptors} -> {at_most} -> {daemon.descriptors()}, "
+              f"RssAnon {memory} -> {daemon.anonymous_kib()} KiB")
+        if walk == 0:
+            after_first = daemon.anonymous_kib()
+    if not daemon.sanitized():
+        # What malloc keeps for the next time is allowed; what grows with every walk is not.
+        expect(daemon.anonymous_kib() <= memory + 16 * 1024, "more than 16 MiB stay after umount")
+        expect(daemon.anonymous_kib() <= after_first + 2 * 1024, "memory grows from walk to walk")
+    test.finish()
+
+
+def daemon_exit(test):
+    """The daemon ends with status 0 when QEMU goes away, also in the middle of work."""
+    daemon = test.daemon()
+    guest = test.guest({"share": daemon})
+    guest.mount()
+    guest.start_hammer()
+    guest.process.kill()
+    daemon.expect_exit()
+    # The next one on the same path: what the first left behind must not be in its way.
+    daemon.__init__(test, "share", daemon.share)
+    guest = test.guest({"share": daemon})
+    guest.mount()
+    guest.run("ls /mnt/hammer")
+    test.guests.pop(0).kill()
+    test.finish()
+
+
+def caches(test):
+    """Every cache mode, and writeback: what one side writes the other reads, as soon as the mode promises it."""
+    modes = {}
+    for name in ("auto", "always", "never", "metadata", "writeback"):
+        try:
+            modes[name] = test.daemon(name, cache="auto" if name == "writeback" else name,
+                                      writeback=name == "writeback")
+        except Unsupported:
+            test.share(name + "-unsupported")
+            print(f"cache={name}: this peer has no such mode")
+    for daemon in modes.values():
+        (daemon.share / "from-host").write_text("first\n")
+        (daemon.share / "folder").mkdir()
+    guest = test.guest(modes)
+    for name, daemon in modes.items():
+        folder = f"/{name}"
+        guest.mount(name, folder)
+        expect_equal(guest.run(f"cat {folder}/from-host"), "first", f"{name}: a file of the host")
+        guest.run(f"cd {folder}; seq 1 20000 > numbers; for i in 1 2 3; do echo line $i >> lines; done;"
+                  "dd if=/dev/zero of=numbers bs=1 seek=7 count=3 conv=notrunc 2>/dev/null; truncate -s 50000 numbers;"
+                  "sha256sum < numbers > sum; sync")
+        expect_equal((daemon.share / "lines").read_text(), "line 1\nline 2\nline 3\n", f"{name}: lines of the guest")
+        expect_equal((daemon.share / "sum").read_text().split()[0], sha256(daemon.share / "numbers"),
+                     f"{name}: checksum of the guest's file")
+        expect_equal((daemon.share / "numbers").stat().st_size, 50000, f"{name}: size of the guest's file")
+        # Fill the caches with what the host is about to change.
+        guest.try_run(f"cd {folder}; stat from-host; ls -l; cat later")
+
+    # Host-side changes: at once where nothing is cached, after the time-out of a second with auto.
+    for name, daemon in modes.items():
+        (daemon.share / "from-host").write_text("changed, and longer\n")
+        (daemon.share / "later").write_text("new\n")
+        (daemon.share / "folder").rmdir()
+    # Not with writeback: there the guest's idea of a file's size counts, for as long as it knows the file.
+    for name, wait in (("never", 0), ("auto", 1.5)):
+        if name in modes:
+            time.sleep(wait)
+            expect_equal(guest.run(f"cd /{name}; stat -c %s from-host; cat from-host later; ls -d folder 2>&1; true"),
+                         "20\nchanged, and longer\nnew\nls: folder: No such file or directory",
+                         f"{name}: what the host changed")
+    # A file that the guest holds open: without a cache each read goes to the host.
+    if "never" in modes:
+        guest.run("exec 3< /never/from-host; dd bs=8 count=1 <&3 2>/dev/null; (cat <&3; sleep 0) > /dev/null")
+        (modes["never"].share / "from-host").write_text("third\n")
+        expect_equal(guest.run("cat /never/from-host"), "third", "never: a change right before the read")
+    if "metadata" in modes:
+        # Data is not cached, attributes are: bytes within the known size are the new ones.
+        (modes["metadata"].share / "from-host").write_text("CHANGED, and longer\n")
+        expect(guest.run("cat /metadata/from-host").startswith("CHANG"), "metadata: data must not be cached")
+    # Writeback: what was only in the guest's cache reaches the host with umount.
+    if "writeback" in modes:
+        guest.run("for i in $(seq 200); do echo $i >> /writeback/appended; done; cp /writeback/numbers /writeback/copy;"
+                  "umount /writeback")
+        expect_equal((modes["writeback"].share / "appended").read_text().split(), [str(i) for i in range(1, 201)],
+                     "writeback: lines after umount")
+        expect_equal(sha256(modes["writeback"].share / "copy"), sha256(modes["writeback"].share / "numbers"),
+                     "writeback: a copy after umount")
+    test.finish()
+
+
+def stop_and_reset(test):
+    """QEMU's stop and cont, several times, and a reset, all in the middle of work on the share."""
+    daemon = test.daemon()
+    guest = test.guest({"share": daemon})
+    guest.mount()
+    guest.start_hammer()
+    for _ in range(5):
+        guest.command("stop")
+        time.sleep(0.2)
+        guest.command("cont")
+        guest.await_rounds(3)
+    guest.stop_hammer()
+    guest.start_hammer()
+    guest.command("system_reset")
+    guest.await_ready()
+    guest.mount()
+    guest.start_hammer()
+    guest.await_rounds(20)
+    guest.stop_hammer()
+    test.finish()
+
+
+def memory_hotplug(test):
+    """Memory is plugged in while requests are in flight, and then used for them."""
+    daemon = test.daemon()
+    subprocess.run([PROBE, "fill", daemon.share / "big", str(128 * MIB), "3"], check=True)
+    guest = test.guest({"share": daemon}, memory="512M,slots=2,maxmem=2G")
+    guest.mount()
+    guest.start_hammer()
+    for number in range(2):
+        guest.command("object-add", **{"qom-type": "memory-backend-memfd", "id": f"more{number}", "size": 256 * MIB,
+                                       "share": True})
+        guest.command("device_add", driver="pc-dimm", id=f"dimm{number}", memdev=f"more{number}")
+        # Movable memory is what the page cache takes first: the data of the share now comes to lie in it.
+        guest.run("""
+            for i in $(seq 200); do
+              for state in /sys/devices/system/memory/memory*/state; do
+                if [ "$(cat $state)" = offline ]; then echo online_movable > $state && found=1; fi
+              done
+              [ -n "$found" ] && exit 0
+              usleep 50000
+            done
+            echo "no new memory came"; exit 1""")
+        guest.await_rounds(5)
+    expect(int(guest.run("sed -n 's/^MemTotal: *\\([0-9]*\\).*/\\1/p' /proc/meminfo")) > 900 * 1024,
+           "the guest uses the new memory")
+    expect_equal(guest.run("sha256sum < /mnt/big", 120).split()[0], sha256(daemon.share / "big"),
+                 "checksum of a file read into the new memory")
+    movable = guest.run("awk '/Movable/ {m=1} m && /nr_zone_inactive_file|nr_zone_active_file/ {n+=$2} END {print n+0}'"
+                        " /proc/zoneinfo")
+    expect(int(movable) * 4096 > 64 * MIB, f"the file's pages lie in the new memory ({movable} pages)")
+    guest.run(f"guest-probe fill /mnt/written {64 * MIB} 4", 120)
+    subprocess.run([PROBE, "fill", test.work / "wanted", str(64 * MIB), "4"], check=True)
+    expect_equal(sha256(daemon.share / "written"), sha256(test.work / "wanted"),
+                 "checksum of a file written from the new memory")
+    guest.stop_hammer()
+    test.finish()
+
+
+# Name: the function and its time limit in seconds. tests/vm/CMakeLists.txt has the same names.
+SCENARIOS = {
+    "same-as-host": (same_as_host, 240),
+    "reboot": (reboot, 120),
+    "two-shares": (two_shares, 120),
+    "queues": (queues, 300),
+    "big-file": (big_file, 180),
+    "leak": (leak, 180),
+    "daemon-exit": (daemon_exit, 120),
+    "caches": (caches, 120),
+    "stop-and-reset": (stop_and_reset, 180),
+    "memory-hotplug": (memory_hotplug, 180),
+}
+
+
+def missing_part():
+    """What keeps a guest from booting at all on this machine, or None."""
+    qemu = os.environ.get("FUSEWIRE_QEMU", "qemu-system-x86_64")
+    for program, package in ((qemu, "qemu-system-x86"), ("busybox", "busybox-static"), ("cpio", "cpio")):
+        if not shutil.which(program):
+            return f"{program} is not installed (Debian's {package}; scripts/install-deps test)"
+    if not os.environ.get("FUSEWIRE_GUEST_KERNEL") and not list(Path("/boot").glob("vmlinuz-*-cloud-amd64")):
+        return "no guest kernel in /boot (Debian's linux-image-cloud-amd64; scripts/install-deps test)"
+    return None
+
+
+def become_root():
+    """The scripts give files to several users, on the host too. Does not return if it can be had by sudo."""
+    if subprocess.run(["sudo", "-n", "true"], check=False, capture_output=True).returncode == 0:
+        keep = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("FUSEWIRE_")]
+        os.execvp("sudo", ["sudo", "-n", "env", *keep, sys.executable, *sys.argv])
+    print("SKIPPED: needs root or sudo without a password, because it gives files to several users")
+    sys.exit(SKIPPED)
+
+
+def run_scenario(name, keep):
+    function, limit = SCENARIOS[name]
+
+    def too_late(_signal, _frame):
+        raise Failure(f"not done within its {limit} s")
+
+    signal.signal(signal.SIGALRM, too_late)
+    signal.alarm(limit)
+    began = time.monotonic()
+    test = Test(name)
+    try:
+        function(test)
+        print(f"{name}: passed in {time.monotonic() - began:.1f} s")
+        return True
+    except (Failure, subprocess.SubprocessError, OSError) as failure:
+        signal.alarm(0)
+        print(f"{name}: FAILED after {time.monotonic() - began:.1f} s: {failure}")
+        test.print_logs()
+        return False
+    except Unsupported as reason:
+        signal.alarm(0)
+        print(f"{name}: this peer has not got {reason}")
+        return False
+    finally:
+        signal.alarm(0)
+        test.clean_up(keep)
+
+
+def main():
+    arguments = sys.argv[1:]
+    if "--list" in arguments:
+        for name, (function, limit) in SCENARIOS.items():
+            print(f"{name:16} {limit:4} s  {function.__doc__}")
+        return 0
+    keep = "--keep" in arguments
+    names = [argument for argument in arguments if argument != "--keep"]
+    if not names or any(name not in SCENARIOS for name in names):
+        print(f"usage: vm_test.py [--list] [--keep] SCENARIO...\nscenarios: {' '.join(SCENARIOS)}", file=sys.stderr)
+        return 2
+    missing = missing_part()
+    if missing:
+        print(f"SKIPPED: {missing}")
+        return SKIPPED
+    if os.geteuid() != 0:
+        become_root()
+    sys.stdout.reconfigure(line_buffering=True)
+    return 0 if all([run_scenario(name, keep) for name in names]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
