@@ -1,34 +1,17 @@
 #include "io/worker_pool.h"
 
-#include <csignal>
-#include <exception>
 #include <new>
 #include <utility>
 
 #include "base/check.h"
 #include "base/log.h"
 #include "base/result.h"
+#include "io/thread.h"
 
 namespace fusewire::io {
 
-namespace {
-
-// Starts `main(argument)` with every signal blocked: signals belong to the control thread. The new thread
-// inherits the mask, so there is no moment at which it could take one. Returns 0 or an errno.
-int create_thread(pthread_t& thread, void* (*main)(void*), void* argument) {
-  sigset_t all;
-  sigset_t previous;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &previous);
-  const int error = pthread_create(&thread, nullptr, main, argument);
-  pthread_sigmask(SIG_SETMASK, &previous, nullptr);
-  return error;
-}
-
-}  // namespace
-
 WorkerPool::WorkerPool(unsigned max_threads, const std::string& name, std::chrono::milliseconds idle_time)
-    : max_threads_(max_threads), name_(name.substr(0, 15)), idle_time_(idle_time) {
+    : max_threads_(max_threads), name_(name), idle_time_(idle_time) {
   // So that a thread that ends never has to allocate.
   ended_.reserve(max_threads);
 }
@@ -55,7 +38,7 @@ void WorkerPool::submit(Task task) {
     work_or_stop_.notify_one();
     return;
   }
-  if (threads_ < max_threads_ && start_thread(lock)) return;
+  if (threads_ < max_threads_ && add_thread(lock)) return;
   if (threads_ != 0) return;  // busy ones will come to it
   Task own = std::move(queue_.back());
   queue_.pop_back();
@@ -65,13 +48,17 @@ void WorkerPool::submit(Task task) {
 
 // Threads that have ended are joined first, so that ended_ never outgrows max_threads_. The lock is given up
 // meanwhile only after the new thread is counted.
-bool WorkerPool::start_thread(std::unique_lock<std::mutex>& lock) {
-  pthread_t thread;
-  if (const int error = create_thread(thread, thread_main, this); error != 0) {
-    static log::RateLimit limit;
-    log::warn_limited(limit, "cannot start a worker thread: {}; going on with {}", to_string(Errno{error}),
-                      threads_);
-    return false;
+bool WorkerPool::add_thread(std::unique_lock<std::mutex>& lock) {
+  static log::RateLimit limit;
+  try {
+    const auto thread = start_thread([this] { work(); }, name_);
+    if (!thread) {
+      log::warn_limited(limit, "cannot start a worker thread: {}; going on with {}",
+                        to_string(thread.error()), threads_);
+      return false;
+    }
+  } catch (const std::bad_alloc&) {
+    return false;  // the task is queued already, and must not be lost by an exception out of submit()
   }
   ++threads_;
   join_ended(lock);
@@ -88,13 +75,7 @@ void WorkerPool::join_ended(std::unique_lock<std::mutex>& lock) {
   }
 }
 
-void* WorkerPool::thread_main(void* pool) {
-  static_cast<WorkerPool*>(pool)->work();
-  return nullptr;
-}
-
 void WorkerPool::work() {
-  pthread_setname_np(pthread_self(), name_.c_str());
   std::unique_lock lock(mutex_);
   for (;;) {
     if (queue_.empty() && !stopping_) {

@@ -43,10 +43,9 @@ class WorkerPool {
   unsigned threads() const;
 
  private:
-  static void* thread_main(void* pool);
   static void run(Task task);
 
-  bool start_thread(std::unique_lock<std::mutex>& lock);
+  bool add_thread(std::unique_lock<std::mutex>& lock);
   void join_ended(std::unique_lock<std::mutex>& lock);
   void work();
 

@@ -1,0 +1,51 @@
+#include "io/thread.h"
+
+#include <csignal>
+#include <memory>
+#include <utility>
+
+namespace fusewire::io {
+
+namespace {
+
+struct Start {
+  std::move_only_function<void()> body;
+  std::string name;
+};
+
+void* thread_main(void* argument) {
+  const std::unique_ptr<Start> start(static_cast<Start*>(argument));
+  pthread_setname_np(pthread_self(), start->name.c_str());
+  start->body();
+  return nullptr;
+}
+
+// The new thread inherits the mask, so that there is no moment at which it could take a signal.
+int create_blocked(pthread_t& thread, const pthread_attr_t& attributes, Start* start) {
+  sigset_t all;
+  sigset_t previous;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &previous);
+  const int error = pthread_create(&thread, &attributes, thread_main, start);
+  pthread_sigmask(SIG_SETMASK, &previous, nullptr);
+  return error;
+}
+
+}  // namespace
+
+Result<pthread_t> start_thread(std::move_only_function<void()> body, const std::string& name,
+                               std::size_t stack_size) {
+  auto start = std::make_unique<Start>(Start{.body = std::move(body), .name = name.substr(0, 15)});
+  pthread_attr_t attributes;
+  int error = pthread_attr_init(&attributes);
+  if (error != 0) return fail(error);
+  if (stack_size != 0) error = pthread_attr_setstacksize(&attributes, stack_size);
+  pthread_t thread{};
+  if (error == 0) error = create_blocked(thread, attributes, start.get());
+  pthread_attr_destroy(&attributes);
+  if (error != 0) return fail(error);
+  (void)start.release();  // thread_main's now
+  return thread;
+}
+
+}  // namespace fusewire::io

@@ -1,0 +1,23 @@
+// start_thread(): a thread that leaves the process's signals alone.
+//
+// The new thread inherits credentials, capabilities, umask and working directory of the one that starts it:
+// start none while acting for a guest's user.
+#pragma once
+
+#include <pthread.h>
+
+#include <cstddef>
+#include <functional>
+#include <string>
+
+#include "base/result.h"
+
+namespace fusewire::io {
+
+// Runs `body` in a new thread with every signal blocked. The caller must join it. `name`: the system shows 15
+// characters of it. `stack_size` 0: the system's choice. Errors: those of pthread_create(3); `body` is
+// destroyed unused then.
+Result<pthread_t> start_thread(std::move_only_function<void()> body, const std::string& name,
+                               std::size_t stack_size = 0);
+
+}  // namespace fusewire::io
