@@ -76,7 +76,7 @@ class SplitQueue {
   // Asks for a kick for the next chain. True when a chain is there already, which may get no kick: pop again.
   [[nodiscard]] bool enable_kicks();
 
-  // True when pop() would not return `nothing`.
+  // True when there is a chain to pop; a broken queue has none.
   bool has_available() const;
   // The next entry of the available ring: what GET_VRING_BASE wants to know.
   std::uint16_t next_avail() const { return next_avail_; }

@@ -1,0 +1,223 @@
+// Kicks and signals: none is lost, and those that nobody asked for are not sent.
+#include <poll.h>
+#include <sys/eventfd.h>
+
+#include <atomic>
+#include <random>
+#include <thread>
+
+#include "virtio/queue_fixture_test.h"
+
+namespace fusewire::virtio {
+namespace {
+
+// Returns `count` chains that were popped before.
+void return_chains(Ring& ring, unsigned count) {
+  Chain chain;
+  for (unsigned i = 0; i < count; ++i) {
+    ASSERT_EQ(ring.device.pop(chain, *ring.map), Pop::chain);
+    ring.device.push_used(chain.head, 0);
+  }
+  ring.device.publish();
+}
+void offer(Ring& ring, unsigned count) {
+  static const GuestBuffer byte{kGuestBase, 1};
+  for (unsigned i = 0; i < count; ++i) ASSERT_TRUE(ring.driver.stage({{byte}}, {}, 0));
+  ring.driver.publish();
+}
+
+TEST(Notification, NeedsSignal_NothingPublished_IsFalse) {
+  Ring ring(4);
+  EXPECT_FALSE(ring.device.needs_signal());
+}
+
+TEST(Notification, NeedsSignal_WithFlag_FollowsTheDriver) {
+  Ring ring(8);
+  offer(ring, 4);
+  return_chains(ring, 1);
+  EXPECT_TRUE(ring.device.needs_signal());
+  EXPECT_FALSE(ring.device.needs_signal()) << "nothing new";
+  ring.driver.disable_interrupts();
+  return_chains(ring, 1);
+  EXPECT_FALSE(ring.device.needs_signal());
+  EXPECT_TRUE(ring.driver.enable_interrupts()) << "used chains are there already";
+  return_chains(ring, 1);
+  EXPECT_TRUE(ring.device.needs_signal());
+}
+
+TEST(Notification, NeedsSignal_WithEventIndex_OnlyWhenItIsPassed) {
+  Ring ring(8, {.event_idx = true, .initial_index = 65533});
+  offer(ring, 8);
+  return_chains(ring, 1);  // Used index 65534.
+  EXPECT_TRUE(ring.device.needs_signal()) << "the first time";
+  ring.driver.set_used_event(65535);  // Wants to know when 65535 becomes 0.
+  return_chains(ring, 1);             // 65535
+  EXPECT_FALSE(ring.device.needs_signal());
+  return_chains(ring, 2);  // 1
+  EXPECT_TRUE(ring.device.needs_signal());
+  return_chains(ring, 1);  // 2
+  EXPECT_FALSE(ring.device.needs_signal()) << "passed already";
+  ring.driver.set_used_event(2);
+  return_chains(ring, 1);
+  EXPECT_TRUE(ring.device.needs_signal());
+}
+
+TEST(Notification, NeedsSignal_EventIndexIgnoresTheFlag) {
+  Ring ring(8, {.event_idx = true});
+  offer(ring, 2);
+  return_chains(ring, 1);
+  EXPECT_TRUE(ring.device.needs_signal());
+  *reinterpret_cast<std::uint16_t*>(ring.memory.host(kGuestBase) + 8 * 16) = VRING_AVAIL_F_NO_INTERRUPT;
+  ring.driver.set_used_event(1);
+  return_chains(ring, 1);
+  EXPECT_TRUE(ring.device.needs_signal());  // virtio 1.2, 2.7.7.2
+}
+
+TEST(Notification, NeedsSignal_AskedAfterAWholeTurn_IsTrue) {
+  Ring ring(32768, {.event_idx = true});
+  for (int i = 0; i < 2; ++i) {
+    ring.driver.set_used_event(0xffff);
+    for (int half = 0; half < 2; ++half) {
+      offer(ring, 32768);
+      return_chains(ring, 32768);
+      while (ring.driver.poll_used()) {
+      }
+    }
+    EXPECT_TRUE(ring.device.needs_signal());
+  }
+}
+
+TEST(Notification, KickNeeded_WithFlag_FollowsTheDevice) {
+  Ring ring(8);
+  offer(ring, 1);
+  EXPECT_TRUE(ring.driver.kick_needed());
+  ring.device.disable_kicks();
+  offer(ring, 1);
+  EXPECT_FALSE(ring.driver.kick_needed());
+  EXPECT_TRUE(ring.device.enable_kicks()) << "chains are there already";
+  return_chains(ring, 2);
+  EXPECT_FALSE(ring.device.enable_kicks());
+  offer(ring, 1);
+  EXPECT_TRUE(ring.driver.kick_needed());
+}
+
+TEST(Notification, KickNeeded_WithEventIndex_OncePerEnable) {
+  Ring ring(8, {.event_idx = true, .initial_index = 65535});
+  EXPECT_FALSE(ring.device.enable_kicks());
+  offer(ring, 1);
+  EXPECT_TRUE(ring.driver.kick_needed());
+  offer(ring, 1);
+  EXPECT_FALSE(ring.driver.kick_needed());
+  return_chains(ring, 2);
+  EXPECT_FALSE(ring.device.enable_kicks());
+  offer(ring, 2);
+  EXPECT_TRUE(ring.driver.kick_needed());
+}
+
+// A worker and a driver on a thread each, which sleep whenever the ring tells them that they may. A lost kick
+// or signal would leave both waiting, which the time limit of wait_for() turns into a failure.
+struct Shape {
+  unsigned size;
+  bool event_idx;
+};
+class TwoThreads : public testing::TestWithParam<Shape> {};
+
+class Event {
+ public:
+  void signal() {
+    const std::uint64_t one = 1;
+    EXPECT_EQ(write(fd_.get(), &one, sizeof(one)), 8);
+    ++count_;
+  }
+  // False when nothing comes for 20 seconds: somebody forgot us.
+  bool wait_for() {
+    pollfd waiting{fd_.get(), POLLIN, 0};
+    if (poll(&waiting, 1, 20000) != 1) return false;
+    std::uint64_t count = 0;
+    return read(fd_.get(), &count, sizeof(count)) == 8;
+  }
+  std::uint64_t count() const { return count_; }
+
+ private:
+  UniqueFd fd_{eventfd(0, EFD_CLOEXEC)};
+  std::atomic<std::uint64_t> count_{0};
+};
+
+TEST_P(TwoThreads, RandomRun_LosesNoKickAndNoSignal) {
+  constexpr std::uint64_t kChains = 200000;
+  const auto [size, event_idx] = GetParam();
+  Ring ring(size, {.event_idx = event_idx, .initial_index = 60000});
+  Event kick;
+  Event call;
+  std::atomic<bool> failed{false};
+
+  std::jthread worker([&] {
+    std::mt19937 random(1);
+    Chain chain;
+    std::uint64_t handled = 0;
+    unsigned batch = 0;
+    const auto flush = [&] {
+      ring.device.publish();
+      if (ring.device.needs_signal()) call.signal();
+      batch = 0;
+    };
+    while (handled < kChains && !failed) {
+      switch (ring.device.pop(chain, *ring.map)) {
+        case Pop::chain:
+          ring.device.push_used(chain.head, 1);
+          ++handled;
+          if (++batch > random() % 32) flush();
+          break;
+        case Pop::nothing:
+          flush();
+          // Sometimes asks several times, sometimes switches kicks off for a while.
+          if (random() % 4 == 0) {
+            ring.device.disable_kicks();
+            break;
+          }
+          if (ring.device.enable_kicks()) break;
+          if (!kick.wait_for()) failed = true;
+          break;
+        default:
+          failed = true;
+      }
+    }
+    flush();
+  });
+
+  std::mt19937 random(2);
+  const GuestBuffer byte{kGuestBase, 1};
+  std::uint64_t sent = 0;
+  std::uint64_t received = 0;
+  while (received < kChains && !failed) {
+    const unsigned burst = random() % (size + 1);
+    for (unsigned i = 0; i < burst && sent < kChains; ++i) {
+      if (!ring.driver.stage({}, {{byte}}, sent)) break;
+      ++sent;
+    }
+    ring.driver.publish();
+    if (ring.driver.kick_needed()) kick.signal();
+    if (random() % 2 == 0) ring.driver.disable_interrupts();
+    bool any = false;
+    while (ring.driver.poll_used()) {
+      ++received;
+      any = true;
+    }
+    if (any || received == sent || random() % 2 == 0) continue;
+    if (ring.driver.enable_interrupts()) continue;
+    if (!call.wait_for()) failed = true;
+  }
+  worker.join();
+  EXPECT_FALSE(failed);
+  EXPECT_EQ(received, kChains);
+  EXPECT_LT(call.count(), kChains);
+  RecordProperty("kicks", std::to_string(kick.count()));
+  RecordProperty("signals", std::to_string(call.count()));
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, TwoThreads,
+                         testing::Values(Shape{4, false}, Shape{4, true}, Shape{64, false}, Shape{64, true},
+                                         Shape{32768, false}, Shape{32768, true}));
+
+}  // namespace
+}  // namespace fusewire::virtio
