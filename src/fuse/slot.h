@@ -80,9 +80,9 @@ class Slot {
   Slot* previous_ = nullptr;
   std::function<void(InterruptReason)> on_interrupt_;
 
+  alignas(8) std::array<std::byte, kInlineHead> inline_head_;
   std::byte* head_data_ = inline_head_.data();
   std::size_t head_size_ = 0;
-  alignas(8) std::array<std::byte, kInlineHead> inline_head_;
   std::vector<std::byte> large_head_;
 };
 

@@ -98,14 +98,14 @@ struct Answer {
 // A request in plain memory. Lives until its answer was taken.
 class MemorySlot final : public Slot {
  public:
-  explicit MemorySlot(const Request& from) : bytes_(from.encode()) {
-    body_.resize(from.room() > 0 ? static_cast<std::size_t>(from.room()) : 0);
-    cut(bytes_, from.piece(), request_vectors_);
-    cut(body_, from.piece(), reply_vectors_);
-    request = IoVecs(request_vectors_);
-    reply_room = IoVecs(reply_vectors_);
-    can_reply = from.room() >= 0;
+  explicit MemorySlot(const Request& from) : MemorySlot(from.encode(), from.room(), from.piece()) {
     queue = from.queue();
+  }
+  // The first bytes of a request: its header's length is set to how many there are, as far as it is there.
+  static std::unique_ptr<MemorySlot> truncated(std::vector<std::byte> bytes) {
+    const auto length = static_cast<std::uint32_t>(bytes.size());
+    std::memcpy(bytes.data(), &length, std::min(sizeof length, bytes.size()));
+    return std::unique_ptr<MemorySlot>(new MemorySlot(std::move(bytes), 65536, 0));
   }
 
   // Whether the answer is there; and the answer itself, waited for.
@@ -128,6 +128,14 @@ class MemorySlot final : public Slot {
   void done_without_reply() override { finish({}); }
 
  private:
+  MemorySlot(std::vector<std::byte> bytes, int room, std::size_t piece) : bytes_(std::move(bytes)) {
+    body_.resize(room > 0 ? static_cast<std::size_t>(room) : 0);
+    cut(bytes_, piece, request_vectors_);
+    cut(body_, piece, reply_vectors_);
+    request = IoVecs(request_vectors_);
+    reply_room = IoVecs(reply_vectors_);
+    can_reply = room >= 0;
+  }
   static void cut(std::vector<std::byte>& memory, std::size_t piece, std::vector<iovec>& vectors) {
     if (piece == 0) piece = std::max<std::size_t>(memory.size(), 1);
     for (std::size_t at = 0; at < memory.size(); at += piece)

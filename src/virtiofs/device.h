@@ -1,0 +1,64 @@
+// Device: the virtio file system device (virtio 1.2, 5.11): a session behind a high-priority queue and
+// request queues.
+//
+// Queue 0 is hiprio, request queues are 1..n, as Linux numbers them. Each queue has a worker of its own, so
+// that hiprio never waits behind requests.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fuse/session.h"
+#include "vhost_user/device.h"
+#include "virtiofs/queue_worker.h"
+
+namespace fusewire::virtiofs {
+
+struct DeviceOptions {
+  unsigned request_queues = 1;
+  std::string tag;  // empty: the front-end knows the tag, and the configuration space is not offered
+};
+
+class Device final : public vhost_user::Device {
+ public:
+  // The longest tag that the configuration space can hold.
+  static constexpr std::size_t kMaxTag = 36;
+
+  // `file_system` must outlive the device. EINVAL for a tag that is too long; else what creating the workers
+  // gave.
+  static Result<std::unique_ptr<Device>> create(FileSystem& file_system, const DeviceOptions& options);
+  // Stops all queues.
+  ~Device() override;
+
+  // The front-end went away for good: stops all queues and forgets the guest's nodes and handles.
+  void disconnect();
+
+  // vhost_user::Device. The guest's session survives reset() and stopped queues: QEMU stops the device
+  // whenever the VM is paused. A guest that boots anew says so by INIT.
+  std::uint64_t features() const override;
+  unsigned queue_count() const override;
+  std::span<const std::byte> config() const override { return config_; }
+  void set_features(std::uint64_t acked) override { acked_features_ = acked; }
+  void set_memory(std::shared_ptr<const guestmem::MemoryMap> map) override;
+  void set_dirty_log(std::shared_ptr<guestmem::DirtyLog> log) override;
+  Result<void> start_queue(unsigned index, const virtio::RingSetup& ring, UniqueFd kick) override;
+  std::uint16_t stop_queue(unsigned index) override;
+  void set_queue_enabled(unsigned index, bool enabled) override;
+  void set_queue_call(unsigned index, UniqueFd call) override;
+  void set_queue_error(unsigned index, UniqueFd error) override;
+  void set_queue_logging(unsigned index, const virtio::RingSetup& ring) override;
+  void reset() override;
+
+ private:
+  explicit Device(FileSystem& file_system) : session_(file_system) {}
+
+  Session session_;
+  std::vector<std::byte> config_;
+  std::uint64_t acked_features_ = 0;
+  std::vector<std::unique_ptr<QueueWorker>> workers_;
+};
+
+}  // namespace fusewire::virtiofs

@@ -1,0 +1,44 @@
+#include "virtiofs/queue_slot.h"
+
+#include "base/bytes.h"
+#include "virtiofs/queue_worker.h"
+
+namespace fusewire::virtiofs {
+
+void QueueSlot::prepare(const std::shared_ptr<const guestmem::MemoryMap>& map) {
+  // Comparing first saves the reference count's two atomic operations: the slot usually holds this map
+  // already.
+  if (map_ != map) map_ = map;
+  used_length_ = 0;
+  request = IoVecs(chain_.readable);
+  can_reply = chain_.writable_size >= sizeof(fuse_out_header);
+  if (!can_reply) {
+    reply_room = IoVecs();
+    return;
+  }
+  reply_vectors_.assign(chain_.writable.begin(), chain_.writable.end());
+  reply_room = IoVecs(reply_vectors_);
+  reply_room.drop_front(sizeof(fuse_out_header));
+}
+
+void QueueSlot::done(RequestId unique, int error, std::size_t body_size) {
+  const std::size_t total = sizeof(fuse_out_header) + body_size;
+  const fuse_out_header header{
+      .len = static_cast<std::uint32_t>(total), .error = -error, .unique = unique.get()};
+  auto rest = bytes_of(header);
+  for (const iovec& range : chain_.writable) {
+    const std::size_t n = std::min(range.iov_len, rest.size());
+    if (n != 0) std::memcpy(range.iov_base, rest.data(), n);
+    rest = rest.subspan(n);
+    if (rest.empty()) break;
+  }
+  used_length_ = static_cast<std::uint32_t>(total);
+  worker_.complete(*this);
+}
+
+void QueueSlot::done_without_reply() {
+  used_length_ = 0;
+  worker_.complete(*this);
+}
+
+}  // namespace fusewire::virtiofs

@@ -1,0 +1,49 @@
+// QueueSlot: one chain of a virtqueue as a Slot for the session. Lives in its worker's slab and is used again
+// and again.
+//
+// What the driver laid out (virtio 1.2, 5.11.6): readable ranges hold the request, writable ranges
+// fuse_out_header and the reply's body. How either is cut into ranges says nothing.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "fuse/slot.h"
+#include "guestmem/memory_map.h"
+#include "virtio/chain.h"
+
+namespace fusewire::virtiofs {
+
+class QueueWorker;
+
+class QueueSlot final : public Slot {
+ public:
+  QueueSlot(QueueWorker& worker, unsigned queue_index) : worker_(worker) { queue = queue_index; }
+
+  // The chain to fill with SplitQueue::pop; then prepare() makes it a request. `map` is what it was
+  // translated with and stays pinned while the request is in flight.
+  virtio::Chain& chain() { return chain_; }
+  void prepare(const std::shared_ptr<const guestmem::MemoryMap>& map);
+
+  // Bytes written to the chain, header included, once the request is done.
+  std::uint32_t used_length() const { return used_length_; }
+  const std::shared_ptr<const guestmem::MemoryMap>& map() const { return map_; }
+  void drop_map() { map_.reset(); }
+
+  // Slot. From any thread; the worker returns the chain to the driver.
+  void done(RequestId unique, int error, std::size_t body_size) override;
+  void done_without_reply() override;
+
+ private:
+  friend class CompletionList;
+
+  QueueWorker& worker_;
+  virtio::Chain chain_;
+  std::vector<iovec>
+      reply_vectors_;  // chain_.writable behind the header: the session consumes its list, the log needs ours
+  std::shared_ptr<const guestmem::MemoryMap> map_;
+  std::uint32_t used_length_ = 0;
+  QueueSlot* next_completed_ = nullptr;
+};
+
+}  // namespace fusewire::virtiofs

@@ -1,0 +1,318 @@
+#include "virtiofs/queue_worker.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/check.h"
+#include "base/log.h"
+
+namespace fusewire::virtiofs {
+namespace {
+
+// A turn ends after this many chains, or after this many bytes moved, so that early answers do not wait for
+// late ones.
+constexpr int kBatchChains = 64;
+constexpr std::size_t kBatchBytes = 256 * 1024;
+
+// How often a ring without a kick event is looked at.
+constexpr int kPollMilliseconds = 1;
+
+// Which worker this thread is, to tell completions on the spot from those of other threads.
+thread_local const QueueWorker* current_worker = nullptr;
+
+void signal_event(const UniqueFd& event) {
+  if (!event) return;
+  const std::uint64_t one = 1;
+  // EAGAIN means a full counter: the other side has more than enough signals to read.
+  while (::write(event.get(), &one, sizeof one) < 0 && errno == EINTR) {
+  }
+}
+
+bool watch(const UniqueFd& epoll, const UniqueFd& fd, std::uint32_t events) {
+  epoll_event event{.events = events, .data = {.fd = fd.get()}};
+  return ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd.get(), &event) == 0;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<QueueWorker>> QueueWorker::create(Session& session, unsigned queue_index) {
+  UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll) return fail_errno();
+  UniqueFd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake) return fail_errno();
+  if (!watch(epoll, wake, EPOLLIN)) return fail_errno();
+  return std::unique_ptr<QueueWorker>(
+      new QueueWorker(session, queue_index, std::move(epoll), std::move(wake)));
+}
+
+QueueWorker::~QueueWorker() {
+  FUSEWIRE_CHECK(!started_);
+  if (!thread_.joinable()) return;
+  run_on_worker([this] { exit_ = true; });
+  thread_.join();
+}
+
+// ---- control thread ----
+
+Result<void> QueueWorker::start(const virtio::RingSetup& ring, virtio::QueueOptions options, UniqueFd kick) {
+  FUSEWIRE_CHECK(!started_);
+  if (!thread_.joinable()) {
+    // Signals are the control thread's business.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    thread_ = std::thread([this] { run(); });
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+  Result<void> result;
+  run_on_worker([&] {
+    auto queue = virtio::SplitQueue::create(ring, map_, options);
+    if (!queue) {
+      log::error("queue {} cannot start: {}", queue_index_, queue.error());
+      result = fail(EINVAL);
+      return;
+    }
+    if (kick) {
+      // Edge-triggered: each write to the event is one wake-up, and its counter need not be read.
+      if (!watch(epoll_, kick, EPOLLIN | EPOLLET)) {
+        result = fail_errno();
+        return;
+      }
+    }
+    queue_.emplace(std::move(*queue));
+    queue_->set_dirty_log(log_);
+    kick_ = std::move(kick);
+    accepting_ = true;
+    broken_reported_ = false;
+  });
+  started_ = result.has_value();
+  return result;
+}
+
+std::uint16_t QueueWorker::stop() {
+  FUSEWIRE_CHECK(started_);
+  run_on_worker([this] { accepting_ = false; });
+  session_.end_waits(queue_index_);
+  std::condition_variable drained;
+  bool empty = false;
+  run_on_worker([&] {
+    const std::lock_guard lock(tasks_mutex_);
+    empty = in_flight_ == 0;
+    if (!empty) drained_ = &drained;
+  });
+  if (!empty) {
+    std::unique_lock lock(tasks_mutex_);
+    drained.wait(lock, [this] { return drained_ == nullptr; });
+  }
+  std::uint16_t next_avail = 0;
+  run_on_worker([&] {
+    publish();
+    next_avail = queue_->next_avail();
+    queue_.reset();
+    // Closing would not take the event out of the epoll set, for the front-end still has it open.
+    if (kick_) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, kick_.get(), nullptr);
+    kick_.reset();
+    slab_.clear();
+    free_.clear();
+  });
+  started_ = false;
+  return next_avail;
+}
+
+void QueueWorker::set_memory(std::shared_ptr<const guestmem::MemoryMap> map) {
+  run_on_worker([&] {
+    map_ = std::move(map);
+    for (QueueSlot* slot : free_) slot->drop_map();
+    if (!queue_) return;
+    if (const auto found = queue_->rebind(map_); !found) {
+      log::error("queue {} is not in the new memory: {}", queue_index_, found.error());
+      ring_broken();
+    }
+  });
+}
+
+void QueueWorker::set_dirty_log(std::shared_ptr<guestmem::DirtyLog> log) {
+  run_on_worker([&] {
+    log_ = std::move(log);
+    if (queue_) queue_->set_dirty_log(log_);
+  });
+}
+
+void QueueWorker::set_logging(const virtio::RingSetup& ring) {
+  run_on_worker([&] {
+    if (queue_) queue_->set_logging(ring);
+  });
+}
+
+void QueueWorker::set_enabled(bool enabled) {
+  // The turn after the task looks at the ring, so that a kick from before counts.
+  run_on_worker([&] { enabled_ = enabled; });
+}
+
+void QueueWorker::set_call(UniqueFd call) {
+  run_on_worker([&] {
+    call_ = std::move(call);
+    // What was published while there was nobody to tell: one signal too many does no harm.
+    if (queue_) signal_event(call_);
+  });
+}
+
+void QueueWorker::set_error(UniqueFd error) {
+  run_on_worker([&] { error_ = std::move(error); });
+}
+
+void QueueWorker::run_on_worker(const std::function<void()>& task) {
+  if (!thread_.joinable()) return task();
+  std::unique_lock lock(tasks_mutex_);
+  tasks_.push_back(&task);
+  has_tasks_.store(true);
+  wake_up();
+  task_done_.wait(lock, [&] { return std::ranges::find(tasks_, &task) == tasks_.end(); });
+}
+
+// ---- any thread ----
+
+void QueueWorker::wake_up() {
+  // SAFETY: both sides are sequentially consistent: either we see that the worker sleeps, or it sees, after
+  // it said so, what we left for it (sleep()).
+  if (sleeping_.exchange(false)) signal_event(wake_);
+}
+
+void QueueWorker::complete(QueueSlot& slot) {
+  if (current_worker == this) return finish(slot);
+  completed_.push(slot);
+  wake_up();
+}
+
+// ---- the worker's thread ----
+
+void QueueWorker::run() {
+  current_worker = this;
+  pthread_setname_np(pthread_self(), fmt::format("fsq{}", queue_index_).c_str());
+  for (;;) {
+    run_tasks();
+    if (exit_) return;
+    if (!take_turn()) sleep();
+  }
+}
+
+void QueueWorker::run_tasks() {
+  if (!has_tasks_.load()) return;
+  std::vector<const std::function<void()>*> tasks;
+  {
+    const std::lock_guard lock(tasks_mutex_);
+    tasks = tasks_;
+    has_tasks_.store(false);
+  }
+  for (const auto* task : tasks) (*task)();
+  const std::lock_guard lock(tasks_mutex_);
+  std::erase_if(tasks_, [&](const auto* task) { return std::ranges::find(tasks, task) != tasks.end(); });
+  task_done_.notify_all();
+}
+
+// Returns whether there was anything to do.
+bool QueueWorker::take_turn() {
+  bool busy = false;
+  completed_.drain([&](QueueSlot& slot) {
+    finish(slot);
+    busy = true;
+  });
+  busy |= serve_batch();
+  publish();
+  return busy;
+}
+
+bool QueueWorker::serve_batch() {
+  if (!queue_ || !accepting_ || !enabled_) return false;
+  queue_->disable_kicks();
+  std::size_t bytes = 0;
+  for (int served = 0; served < kBatchChains && bytes < kBatchBytes; ++served) {
+    QueueSlot& slot = free_slot();
+    switch (queue_->pop(slot.chain(), *map_)) {
+      case virtio::Pop::nothing:
+        // A chain that came just now may bring no kick: then go on.
+        if (!queue_->enable_kicks()) return served != 0;
+        queue_->disable_kicks();
+        break;
+      case virtio::Pop::malformed: {
+        static log::RateLimit limit;
+        log::warn_limited(limit, "queue {}: a malformed descriptor chain", queue_index_);
+        queue_->push_used(slot.chain().head, 0);
+        break;
+      }
+      case virtio::Pop::broken:
+        ring_broken();
+        return served != 0;
+      case virtio::Pop::chain:
+        free_.pop_back();
+        ++in_flight_;
+        bytes += slot.chain().readable_size;
+        slot.prepare(map_);
+        session_.submit(slot);
+        bytes += slot.used_length();
+        break;
+    }
+  }
+  return true;
+}
+
+void QueueWorker::finish(QueueSlot& slot) {
+  if (log_ && slot.used_length() != 0)
+    log_->mark_written(*slot.map(), slot.chain().writable, slot.used_length());
+  queue_->push_used(slot.chain().head, slot.used_length());
+  if (slot.map() != map_) slot.drop_map();
+  free_.push_back(&slot);
+  if (--in_flight_ != 0 || accepting_) return;
+  const std::lock_guard lock(tasks_mutex_);
+  if (drained_ == nullptr) return;
+  drained_->notify_all();
+  drained_ = nullptr;
+}
+
+void QueueWorker::publish() {
+  if (!queue_ || !queue_->has_unpublished()) return;
+  queue_->publish();
+  if (queue_->needs_signal()) signal_event(call_);
+}
+
+void QueueWorker::sleep() {
+  sleeping_.store(true);
+  if (has_tasks_.load() || !completed_.empty()) {
+    sleeping_.store(false);
+    return;
+  }
+  const bool poll_ring = queue_ && accepting_ && enabled_ && !kick_;
+  std::array<epoll_event, 2> events;
+  const int count =
+      ::epoll_wait(epoll_.get(), events.data(), events.size(), poll_ring ? kPollMilliseconds : -1);
+  sleeping_.store(false);
+  for (int i = 0; i < count; ++i) {
+    if (events[static_cast<std::size_t>(i)].data.fd != wake_.get()) continue;
+    std::uint64_t counter = 0;
+    // EAGAIN cannot be: the event is level-triggered and only we read it.
+    FUSEWIRE_CHECK(::read(wake_.get(), &counter, sizeof counter) == sizeof counter || errno == EINTR);
+  }
+}
+
+void QueueWorker::ring_broken() {
+  if (broken_reported_) return;
+  broken_reported_ = true;
+  accepting_ = false;
+  log::error("queue {}: the ring is broken, no further request is taken from it", queue_index_);
+  signal_event(error_);
+}
+
+QueueSlot& QueueWorker::free_slot() {
+  if (free_.empty()) {
+    slab_.push_back(std::make_unique<QueueSlot>(*this, queue_index_));
+    free_.push_back(slab_.back().get());
+  }
+  return *free_.back();
+}
+
+}  // namespace fusewire::virtiofs

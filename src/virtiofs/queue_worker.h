@@ -1,0 +1,108 @@
+// QueueWorker: the thread of one virtqueue. It takes chains off the ring, has the session serve them, and
+// returns them, also those that other threads have answered: only this thread touches the ring.
+//
+// One turn: take what was completed elsewhere, pop and serve a batch, publish the used ring once, signal the
+// driver at most once. When a turn finds nothing to do, the worker sleeps in epoll_wait(2) until a kick, a
+// completion or a task.
+//
+// The control thread changes a worker's state by tasks that run on the worker's thread between two turns, so
+// that the state needs no locks.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "fuse/session.h"
+#include "guestmem/dirty_log.h"
+#include "guestmem/memory_map.h"
+#include "virtio/split_queue.h"
+#include "virtiofs/completion_list.h"
+#include "virtiofs/queue_slot.h"
+
+namespace fusewire::virtiofs {
+
+class QueueWorker {
+ public:
+  // `session` must outlive the worker. The thread starts with the first start(). An error leaves no worker.
+  static Result<std::unique_ptr<QueueWorker>> create(Session& session, unsigned queue_index);
+  // The queue must be stopped.
+  ~QueueWorker();
+  QueueWorker(const QueueWorker&) = delete;
+  QueueWorker& operator=(const QueueWorker&) = delete;
+
+  // All of these: from the control thread. They return when the change is in effect.
+
+  Result<void> start(const virtio::RingSetup& ring, virtio::QueueOptions options, UniqueFd kick);
+  // Ends the queue's waits (Session::end_waits), waits for its requests in flight, and returns the next
+  // available index.
+  std::uint16_t stop();
+  bool running() const { return started_; }
+  void set_memory(std::shared_ptr<const guestmem::MemoryMap> map);
+  void set_dirty_log(std::shared_ptr<guestmem::DirtyLog> log);
+  void set_logging(const virtio::RingSetup& ring);
+  void set_enabled(bool enabled);
+  void set_call(UniqueFd call);
+  void set_error(UniqueFd error);
+
+  // From any thread: `slot` is done. It goes back to the driver in this worker's current or next turn.
+  void complete(QueueSlot& slot);
+
+ private:
+  QueueWorker(Session& session, unsigned queue_index, UniqueFd epoll, UniqueFd wake)
+      : session_(session), queue_index_(queue_index), epoll_(std::move(epoll)), wake_(std::move(wake)) {}
+
+  // Runs `task` on the worker's thread (on this one while there is no thread) and waits for its end.
+  void run_on_worker(const std::function<void()>& task);
+  void wake_up();
+
+  // The worker's thread.
+  void run();
+  void run_tasks();
+  bool take_turn();
+  bool serve_batch();
+  void finish(QueueSlot& slot);
+  void publish();
+  void sleep();
+  void ring_broken();
+  QueueSlot& free_slot();
+
+  Session& session_;
+  const unsigned queue_index_;
+  UniqueFd epoll_;
+  UniqueFd wake_;  // eventfd: a task or a completion is there
+  std::thread thread_;
+  bool started_ = false;  // control thread's view
+
+  std::mutex tasks_mutex_;
+  std::condition_variable task_done_;
+  std::vector<const std::function<void()>*> tasks_;
+  std::atomic<bool> has_tasks_{false};
+  std::atomic<bool> sleeping_{false};
+  CompletionList completed_;
+
+  // The worker's own.
+  bool exit_ = false;
+  bool enabled_ = false;
+  bool broken_reported_ = false;
+  std::optional<virtio::SplitQueue> queue_;
+  bool accepting_ = false;  // false while the queue is being stopped
+  UniqueFd kick_, call_, error_;
+  std::shared_ptr<const guestmem::MemoryMap> map_ = guestmem::MemoryMap::empty();
+  std::shared_ptr<guestmem::DirtyLog> log_;
+  std::vector<std::unique_ptr<QueueSlot>> slab_;
+  std::vector<QueueSlot*> free_;
+  std::size_t in_flight_ = 0;
+  std::condition_variable* drained_ = nullptr;  // set while stop() waits; under tasks_mutex_
+};
+
+}  // namespace fusewire::virtiofs

@@ -1,0 +1,10 @@
+// FORGET has no answer, not even an error.
+#include "fuse/call.h"
+
+#ifdef WRONG
+using Op = fusewire::op::Forget;
+#else
+using Op = fusewire::op::Getattr;
+#endif
+
+void serve(fusewire::Call<Op> call) { std::move(call.reply).error(ENOENT); }
