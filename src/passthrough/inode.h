@@ -85,9 +85,11 @@ class Inode {
   const mode_t type_;
 };
 
-// statx(2) of the inode behind `fd` itself. All of STATX_BASIC_STATS, STATX_BTIME and STATX_MNT_ID are asked
-// for.
-Result<struct statx> stat_of(int fd);
+// What is asked of statx(2) where nothing else is said.
+inline constexpr unsigned kStatMask = STATX_BASIC_STATS | STATX_MNT_ID;
+
+// statx(2) of the inode behind `fd` itself. `sync_flags`: AT_STATX_*.
+Result<struct statx> stat_of(int fd, unsigned mask = kStatMask, int sync_flags = 0);
 // statx(2) of the entry `name` of the directory `directory_fd`; a symbolic link is not followed.
 Result<struct statx> stat_at(int directory_fd, const char* name);
 

@@ -45,7 +45,7 @@ class InodeTable {
   InodePtr acquire(const struct statx& stat, UniqueFd path_fd);
   InodePtr acquire(const struct statx& stat, std::unique_ptr<HostHandle> handle);
 
-  // One lookup more for an inode that the caller holds; null when it is out of the table by now.
+  // One lookup more for an inode that the caller holds; false when it is out of the table by now.
   bool acquire_again(const InodePtr& inode);
 
   // Takes `lookups` off the count and the inode out of the table when none is left. More than there are count
@@ -69,6 +69,8 @@ class InodeTable {
   };
 
   static constexpr std::size_t kShards = 64;
+  // A shard is chosen by the hash's highest bits: inside it, the set goes by the lower ones.
+  static constexpr int kShardShift = 64 - 6;
   struct alignas(64) IdentityShard {
     mutable std::mutex mutex;
     absl::flat_hash_set<InodePtr, ByIdentity, ByIdentity> inodes;
@@ -79,13 +81,15 @@ class InodeTable {
   };
 
   IdentityShard& shard_of(const Identity& identity) {
-    return identities_[(ByIdentity()(identity) >> 7) % kShards];
+    return identities_[ByIdentity()(identity) >> kShardShift];
   }
   NodeShard& shard_of(NodeId node) { return nodes_[node.get() % kShards]; }
   const NodeShard& shard_of(NodeId node) const { return nodes_[node.get() % kShards]; }
 
+  // `reach` is moved from only when the inode is new.
   template <class Reach>
-  InodePtr acquire_or_insert(const Identity& identity, const struct statx& stat, Reach reach);
+  InodePtr acquire_or_insert(const Identity& identity, const struct statx& stat, Reach& reach);
+  // All or nothing, also when memory runs out.
   void enter(IdentityShard& locked_shard, const InodePtr& inode);
 
   // Lock order: a shard of identities_, then one of nodes_.

@@ -35,6 +35,7 @@
 #include "passthrough/inode_table.h"
 #include "passthrough/open_file.h"
 #include "passthrough/proc_self_fd.h"
+#include "passthrough/security_label.h"
 
 namespace fusewire::io {
 class WorkerPool;
@@ -50,6 +51,9 @@ class PassthroughFs final : public FileSystem {
   // Opens the shared directory. The error is a text for the person who started the daemon. Call it in the
   // process (after fork) that serves, while /proc is there. Raises no limit and changes no credentials of the
   // process.
+  //
+  // Comes after the process has raised RLIMIT_NOFILE, of which it leaves some for the daemon itself, and
+  // settled its credentials.
   static std::expected<std::unique_ptr<PassthroughFs>, std::string> create(Config config);
   ~PassthroughFs() override;
 
@@ -101,9 +105,10 @@ class PassthroughFs final : public FileSystem {
   // What the guest knows and has open, for tests and statistics.
   std::size_t known_inodes() const { return inodes_.size(); }
   std::size_t open_files() const { return files_.size(); }
+  std::size_t open_directories() const { return directories_.size(); }
 
  private:
-  PassthroughFs(Config config, ProcSelfFd proc, UniqueFd root);
+  PassthroughFs(Config config, ProcSelfFd proc, UniqueFd root, std::unique_ptr<const SecurityLabels> labels);
 
   // What INIT settled with this kernel; constant from init() to destroy().
   struct Negotiated {
@@ -148,22 +153,68 @@ class PassthroughFs final : public FileSystem {
   // --- lookup.cc
   Result<fuse_entry_out> do_lookup(NodeId parent, const char* name);
   Result<fuse_entry_out> entry_of_parent(const InodePtr& directory);
-  // As entry_for, for an inode at hand: an O_PATH descriptor of it, below (or beside) an inode of mount
-  // `parent_mount`.
+  // One lookup more of an inode at hand; ESTALE when the guest has forgotten it meanwhile.
+  Result<fuse_entry_out> entry_of_known(const InodePtr& inode, MountId parent_mount);
+  // As entry_for, for an O_PATH descriptor of the inode itself, below an inode of mount `parent_mount`.
   Result<fuse_entry_out> entry_for_fd(MountId parent_mount, UniqueFd path_fd);
   Result<InodePtr> acquire(const struct statx& stat, UniqueFd path_fd);
+  Result<std::unique_ptr<HostHandle>> handle_of(const struct statx& stat, int path_fd);
   fuse_entry_out entry_out(const Inode& inode, const struct statx& stat, MountId parent_mount) const;
 
+  // --- namespace.cc
+  struct Parent {
+    InodePtr inode;
+    PathFd fd;
+  };
+  // ENOTDIR when `node` is no directory.
+  Result<Parent> parent_directory(NodeId node) const;
+  // The same, and EROFS when the share is read-only.
+  Result<Parent> writable_parent(NodeId node) const;
+  Result<void> remove_name(NodeId parent, const char* name, int flags);
+  Result<void> do_rename(NodeId old_parent, NodeId new_parent, const EntryNames& names, std::uint32_t flags);
+  Result<fuse_entry_out> do_link(NodeId target, NodeId parent, const char* name);
+
+  // --- create.cc
+  struct AsGuest;
+  Result<AsGuest> as_guest(const Header& header, const CreateExtensions& extensions,
+                           std::uint32_t umask) const;
+  // `make(directory)` makes the inode and returns 0, or sets errno.
+  template <class Make>
+  Result<fuse_entry_out> make_entry(const Header& header, const char* name, std::uint32_t umask,
+                                    const CreateExtensions& extensions, const Make& make);
+  void remove_unlabelled(int directory, const char* name, int fd) const;
+  Result<CreateOut> do_create(const Header& header, const fuse_create_in& in, const NewEntry& entry);
+  Result<CreateOut> create_new(const Header& header, const fuse_create_in& in, const char* name,
+                               const CreateExtensions& extensions, int create_flags);
+  Result<CreateOut> create_existing(const Header& header, const fuse_create_in& in, const char* name);
+  Result<CreateOut> enter_created(MountId parent_mount, UniqueFd path_fd, UniqueFd opened, int flags);
+
+  // --- open.cc
+  // ENFILE when fewer than `count` descriptors are left for keep().
+  Result<void> check_descriptors_left(int count) const;
+  Result<fuse_open_out> do_open(NodeId node, const fuse_open_in& in);
+  // `flags`: the host's; `open_flags`: FUSE_OPEN_*. The descriptor may be kept.
+  Result<UniqueFd> open_regular(const Inode& inode, int flags, std::uint32_t open_flags) const;
+  fuse_open_out enter_open_file(UniqueFd fd, InodePtr inode, int flags);
+  Result<void> do_syncfs(NodeId node) const;
+
   // --- attributes.cc
-  Result<struct statx> stat_node(NodeId node, std::optional<std::uint64_t> handle) const;
+  Result<struct statx> stat_node(NodeId node, std::optional<std::uint64_t> handle, unsigned mask,
+                                 int sync_flags) const;
+  Result<fuse_attr_out> do_setattr(NodeId node, const fuse_setattr_in& in);
+  Result<void> change_owner(int fd, const fuse_setattr_in& in) const;
+  Result<void> change_mode(const Inode& inode, int fd, std::uint32_t mode) const;
+  Result<void> change_size(const Inode& inode, const OpenFile* open_file, const fuse_setattr_in& in) const;
+  Result<void> change_times(int fd, const fuse_setattr_in& in) const;
 
   const Config config_;
   const ProcSelfFd proc_;
   const UniqueFd root_;
+  const std::unique_ptr<const SecurityLabels> labels_;  // null without config().security_label
   Negotiated negotiated_;
-  std::uint64_t timeout_s_ = 0;  // entries and attributes
-  std::uint32_t timeout_ns_ = 0;
-  int descriptor_limit_ = 0;  // what keep() gives out is below this
+  const std::uint64_t timeout_s_;  // of names and attributes
+  const std::uint32_t timeout_ns_;
+  const int descriptor_limit_;  // what keep() gives out is below this
   MountTable mounts_;
   InodeTable inodes_;
   HandleTable<OpenFile> files_;

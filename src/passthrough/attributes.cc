@@ -1,0 +1,226 @@
+// GETATTR, SETATTR, STATX, ACCESS, STATFS: what is known about an inode, and changing it.
+#include <fcntl.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <array>
+#include <limits>
+
+#include "passthrough/answer.h"
+#include "passthrough/credentials.h"
+#include "passthrough/device_number.h"
+#include "passthrough/passthrough.h"
+#include "passthrough/permission.h"
+
+namespace fusewire::passthrough {
+namespace {
+
+StatxTime wire_time(const struct statx_timestamp& time) {
+  return {.tv_sec = time.tv_sec, .tv_nsec = time.tv_nsec, .reserved = 0};
+}
+
+StatxAttr statx_attr(const struct statx& stat) {
+  StatxAttr out{};
+  out.mask = stat.stx_mask & (STATX_BASIC_STATS | STATX_BTIME);
+  out.blksize = stat.stx_blksize;
+  out.attributes = stat.stx_attributes;
+  out.nlink = stat.stx_nlink;
+  out.uid = stat.stx_uid;
+  out.gid = stat.stx_gid;
+  out.mode = stat.stx_mode;
+  out.ino = stat.stx_ino;
+  out.size = stat.stx_size;
+  out.blocks = stat.stx_blocks;
+  out.attributes_mask = stat.stx_attributes_mask;
+  out.atime = wire_time(stat.stx_atime);
+  out.btime = wire_time(stat.stx_btime);
+  out.ctime = wire_time(stat.stx_ctime);
+  out.mtime = wire_time(stat.stx_mtime);
+  out.rdev_major = stat.stx_rdev_major;
+  out.rdev_minor = stat.stx_rdev_minor;
+  out.dev_major = stat.stx_dev_major;
+  out.dev_minor = stat.stx_dev_minor;
+  return out;
+}
+
+// One of SETATTR's times as utimensat(2) takes it.
+timespec time_to_set(std::uint32_t valid, std::uint32_t given, std::uint32_t now, std::uint64_t seconds,
+                     std::uint32_t nanoseconds) {
+  if ((valid & now) != 0) return {.tv_sec = 0, .tv_nsec = UTIME_NOW};
+  if ((valid & given) != 0) return {.tv_sec = static_cast<time_t>(seconds), .tv_nsec = nanoseconds};
+  return {.tv_sec = 0, .tv_nsec = UTIME_OMIT};
+}
+
+}  // namespace
+
+fuse_attr PassthroughFs::attr_from_stat(const struct statx& stat) {
+  fuse_attr attr{};
+  attr.ino = stat.stx_ino;
+  attr.size = stat.stx_size;
+  attr.blocks = stat.stx_blocks;
+  attr.atime = static_cast<std::uint64_t>(stat.stx_atime.tv_sec);
+  attr.mtime = static_cast<std::uint64_t>(stat.stx_mtime.tv_sec);
+  attr.ctime = static_cast<std::uint64_t>(stat.stx_ctime.tv_sec);
+  attr.atimensec = stat.stx_atime.tv_nsec;
+  attr.mtimensec = stat.stx_mtime.tv_nsec;
+  attr.ctimensec = stat.stx_ctime.tv_nsec;
+  attr.mode = stat.stx_mode;
+  attr.nlink = stat.stx_nlink;
+  attr.uid = stat.stx_uid;
+  attr.gid = stat.stx_gid;
+  attr.rdev = encode_device(stat.stx_rdev_major, stat.stx_rdev_minor);
+  attr.blksize = stat.stx_blksize;
+  return attr;
+}
+
+fuse_attr_out PassthroughFs::attr_out(const struct statx& stat) const {
+  return {.attr_valid = timeout_s_, .attr_valid_nsec = timeout_ns_, .dummy = 0, .attr = attr_from_stat(stat)};
+}
+
+Result<struct statx> PassthroughFs::stat_node(NodeId node, std::optional<std::uint64_t> handle, unsigned mask,
+                                              int sync_flags) const {
+  if (handle) {
+    const auto open_file = file(*handle);
+    if (!open_file) return fail(open_file.error());
+    return stat_of((*open_file)->fd.get(), mask, sync_flags);
+  }
+  const auto known = inode(node);
+  if (!known) return fail(known.error());
+  const auto fd = (*known)->path_fd();
+  if (!fd) return fail(fd.error());
+  return stat_of(fd->get(), mask, sync_flags);
+}
+
+void PassthroughFs::getattr(Call<op::Getattr> call) {
+  std::optional<std::uint64_t> handle;
+  if ((call.in.getattr_flags & FUSE_GETATTR_FH) != 0) handle = call.in.fh;
+  const auto stat = stat_node(call.header.node, handle, kStatMask, 0);
+  if (!stat) return std::move(call.reply).error(for_guest(stat.error()));
+  std::move(call.reply).ok(attr_out(*stat));
+}
+
+void PassthroughFs::statx(Call<op::Statx> call) {
+  std::optional<std::uint64_t> handle;
+  if ((call.in.getattr_flags & FUSE_GETATTR_FH) != 0) handle = call.in.fh;
+  const auto stat = stat_node(call.header.node, handle, STATX_BASIC_STATS | STATX_BTIME,
+                              static_cast<int>(call.in.sx_flags & AT_STATX_SYNC_TYPE));
+  if (!stat) return std::move(call.reply).error(for_guest(stat.error()));
+  StatxOut out{};
+  out.attr_valid = timeout_s_;
+  out.attr_valid_nsec = timeout_ns_;
+  out.stat = statx_attr(*stat);
+  std::move(call.reply).ok(out);
+}
+
+void PassthroughFs::setattr(Call<op::Setattr> call) { answer(call, do_setattr(call.header.node, call.in)); }
+
+Result<fuse_attr_out> PassthroughFs::do_setattr(NodeId node, const fuse_setattr_in& in) {
+  if (const auto writable = check_writable(); !writable) return fail(writable.error());
+  std::shared_ptr<OpenFile> open_file;
+  if ((in.valid & FATTR_FH) != 0) {
+    auto found = file(in.fh);
+    if (!found) return fail(found.error());
+    open_file = std::move(*found);
+  }
+  InodePtr known;
+  if (open_file) {
+    known = open_file->inode;
+  } else {
+    auto found = inode(node);
+    if (!found) return fail(found.error());
+    known = std::move(*found);
+  }
+  // An open file's own descriptor serves as well as a path descriptor, also for one that has no name left.
+  auto fd = open_file ? Result<PathFd>(PathFd(open_file->fd.get())) : known->path_fd();
+  if (!fd) return fail(fd.error());
+
+  if ((in.valid & (FATTR_UID | FATTR_GID)) != 0) {
+    if (const auto done = change_owner(fd->get(), in); !done) return fail(done.error());
+  }
+  if ((in.valid & FATTR_MODE) != 0) {
+    if (const auto done = change_mode(*known, fd->get(), in.mode); !done) return fail(done.error());
+  }
+  if ((in.valid & FATTR_SIZE) != 0) {
+    if (const auto done = change_size(*known, open_file.get(), in); !done) return fail(done.error());
+  }
+  if ((in.valid & (FATTR_ATIME | FATTR_MTIME | FATTR_ATIME_NOW | FATTR_MTIME_NOW)) != 0) {
+    if (const auto done = change_times(fd->get(), in); !done) return fail(done.error());
+  }
+  const auto stat = stat_of(fd->get());
+  if (!stat) return fail(stat.error());
+  return attr_out(*stat);
+}
+
+// The kernel clears set-user-id and set-group-id of anything but directories on every change of owner.
+Result<void> PassthroughFs::change_owner(int fd, const fuse_setattr_in& in) const {
+  const uid_t uid = (in.valid & FATTR_UID) != 0 ? in.uid : std::numeric_limits<uid_t>::max();
+  const gid_t gid = (in.valid & FATTR_GID) != 0 ? in.gid : std::numeric_limits<gid_t>::max();
+  if (::fchownat(fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0) return fail_errno();
+  return {};
+}
+
+Result<void> PassthroughFs::change_mode(const Inode& inode, int fd, std::uint32_t mode) const {
+  if (inode.is_symlink()) return fail(EOPNOTSUPP);
+  const ProcSelfFd::Name name(fd);
+  if (::fchmodat(proc_.directory(), name.c_str(), mode & 07777, 0) != 0) return fail_errno();
+  return {};
+}
+
+Result<void> PassthroughFs::change_size(const Inode& inode, const OpenFile* open_file,
+                                        const fuse_setattr_in& in) const {
+  if (in.size > static_cast<std::uint64_t>(std::numeric_limits<off_t>::max())) return fail(EFBIG);
+  if (inode.is_directory()) return fail(EISDIR);
+  if (!inode.is_regular()) return fail(EINVAL);
+  UniqueFd opened;
+  const bool can_write = open_file != nullptr && (open_file->flags & O_ACCMODE) != O_RDONLY;
+  if (!can_write) {
+    auto result = open_inode(inode, O_WRONLY | O_NONBLOCK);
+    if (!result) return fail(result.error());
+    opened = std::move(*result);
+  }
+  const ScopedFsetidDrop kill_privileges(negotiated_.killpriv_v2 && (in.valid & FATTR_KILL_SUIDGID) != 0);
+  const int fd = can_write ? open_file->fd.get() : opened.get();
+  if (::ftruncate(fd, static_cast<off_t>(in.size)) != 0) return fail_errno();
+  return {};
+}
+
+Result<void> PassthroughFs::change_times(int fd, const fuse_setattr_in& in) const {
+  const std::array<timespec, 2> times = {
+      time_to_set(in.valid, FATTR_ATIME, FATTR_ATIME_NOW, in.atime, in.atimensec),
+      time_to_set(in.valid, FATTR_MTIME, FATTR_MTIME_NOW, in.mtime, in.mtimensec)};
+  const ProcSelfFd::Name name(fd);
+  if (::utimensat(proc_.directory(), name.c_str(), times.data(), 0) != 0) return fail_errno();
+  return {};
+}
+
+void PassthroughFs::access(Call<op::Access> call) {
+  const std::uint32_t mask = call.in.mask & (R_OK | W_OK | X_OK);
+  const auto stat = stat_node(call.header.node, std::nullopt, kStatMask, 0);
+  if (!stat) return std::move(call.reply).error(for_guest(stat.error()));
+  const mode_t type = stat->stx_mode & S_IFMT;
+  const bool holds_data = S_ISREG(type) || S_ISDIR(type) || S_ISLNK(type);
+  if ((mask & W_OK) != 0 && config_.readonly && holds_data) return std::move(call.reply).error(EROFS);
+  if (!is_allowed(*stat, call.header.uid, call.header.gid, mask)) return std::move(call.reply).error(EACCES);
+  std::move(call.reply).ok();
+}
+
+void PassthroughFs::statfs(Call<op::Statfs> call) {
+  const auto known = inode(call.header.node);
+  if (!known) return std::move(call.reply).error(known.error());
+  const auto fd = (*known)->path_fd();
+  if (!fd) return std::move(call.reply).error(for_guest(fd.error()));
+  struct statvfs host{};
+  if (::fstatvfs(fd->get(), &host) != 0) return std::move(call.reply).error(errno);
+  fuse_statfs_out out{};
+  out.st.blocks = host.f_blocks;
+  out.st.bfree = host.f_bfree;
+  out.st.bavail = host.f_bavail;
+  out.st.files = host.f_files;
+  out.st.ffree = host.f_ffree;
+  out.st.bsize = static_cast<std::uint32_t>(host.f_bsize);
+  out.st.namelen = static_cast<std::uint32_t>(host.f_namemax);
+  out.st.frsize = static_cast<std::uint32_t>(host.f_frsize);
+  std::move(call.reply).ok(out);
+}
+
+}  // namespace fusewire::passthrough

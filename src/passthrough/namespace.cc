@@ -1,0 +1,98 @@
+// The operations on names that make no new inode: READLINK, UNLINK, RMDIR, RENAME, RENAME2, LINK.
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+
+#include "passthrough/answer.h"
+#include "passthrough/passthrough.h"
+
+namespace fusewire::passthrough {
+
+Result<PassthroughFs::Parent> PassthroughFs::parent_directory(NodeId node) const {
+  auto found = inode(node);
+  if (!found) return fail(found.error());
+  if (!(*found)->is_directory()) return fail(ENOTDIR);
+  auto fd = (*found)->path_fd();
+  if (!fd) return fail(fd.error());
+  return Parent{.inode = std::move(*found), .fd = std::move(*fd)};
+}
+
+Result<PassthroughFs::Parent> PassthroughFs::writable_parent(NodeId node) const {
+  if (const auto writable = check_writable(); !writable) return fail(writable.error());
+  return parent_directory(node);
+}
+
+void PassthroughFs::readlink(Call<op::Readlink> call) {
+  const auto known = inode(call.header.node);
+  if (!known) return std::move(call.reply).error(known.error());
+  if (!(*known)->is_symlink()) return std::move(call.reply).error(EINVAL);
+  const auto fd = (*known)->path_fd();
+  if (!fd) return std::move(call.reply).error(for_guest(fd.error()));
+  std::array<char, PATH_MAX> target;
+  const ssize_t size = ::readlinkat(fd->get(), "", target.data(), target.size());
+  if (size < 0) return std::move(call.reply).error(errno);
+  std::move(call.reply).ok(as_bytes(std::string_view(target.data(), static_cast<std::size_t>(size))));
+}
+
+Result<void> PassthroughFs::remove_name(NodeId parent, const char* name, int flags) {
+  const auto directory = writable_parent(parent);
+  if (!directory) return fail(directory.error());
+  if (::unlinkat(directory->fd.get(), name, flags) != 0) return fail_errno();
+  return {};
+}
+
+void PassthroughFs::unlink(Call<op::Unlink> call) {
+  answer(call, remove_name(call.header.node, call.tail.name.data(), 0));
+}
+
+void PassthroughFs::rmdir(Call<op::Rmdir> call) {
+  answer(call, remove_name(call.header.node, call.tail.name.data(), AT_REMOVEDIR));
+}
+
+Result<void> PassthroughFs::do_rename(NodeId old_parent, NodeId new_parent, const EntryNames& names,
+                                      std::uint32_t flags) {
+  constexpr std::uint32_t kKnown = RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT;
+  if ((flags & ~kKnown) != 0) return fail(EINVAL);
+  const auto from = writable_parent(old_parent);
+  if (!from) return fail(from.error());
+  const auto to = writable_parent(new_parent);
+  if (!to) return fail(to.error());
+  // The raw call: libc may have a fallback for flags that the file system does not know.
+  if (::syscall(SYS_renameat2, from->fd.get(), names.old_name.data(), to->fd.get(), names.new_name.data(),
+                flags) != 0)
+    return fail_errno();
+  return {};
+}
+
+void PassthroughFs::rename(Call<op::Rename> call) {
+  answer(call, do_rename(call.header.node, NodeId{call.in.newdir}, call.tail, 0));
+}
+
+void PassthroughFs::rename2(Call<op::Rename2> call) {
+  answer(call, do_rename(call.header.node, NodeId{call.in.newdir}, call.tail, call.in.flags));
+}
+
+Result<fuse_entry_out> PassthroughFs::do_link(NodeId target, NodeId parent, const char* name) {
+  const auto directory = writable_parent(parent);
+  if (!directory) return fail(directory.error());
+  const auto known = inode(target);
+  if (!known) return fail(known.error());
+  const auto fd = (*known)->path_fd();
+  if (!fd) return fail(fd.error());
+  // By way of /proc/self/fd it takes no privilege, other than with AT_EMPTY_PATH; the link ends at the inode
+  // itself, also when that is a symbolic link or a file without a name (TMPFILE).
+  const ProcSelfFd::Name source(fd->get());
+  if (::linkat(proc_.directory(), source.c_str(), directory->fd.get(), name, AT_SYMLINK_FOLLOW) != 0)
+    return fail_errno();
+  return entry_of_known(*known, directory->inode->mount());
+}
+
+void PassthroughFs::link(Call<op::Link> call) {
+  answer(call, do_link(NodeId{call.in.oldnodeid}, call.header.node, call.tail.name.data()));
+}
+
+}  // namespace fusewire::passthrough

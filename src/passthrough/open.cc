@@ -1,0 +1,102 @@
+// OPEN, RELEASE and SYNCFS, and the descriptors that outlive a request.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "io/worker_pool.h"
+#include "passthrough/answer.h"
+#include "passthrough/credentials.h"
+#include "passthrough/lock_table.h"
+#include "passthrough/open_flags.h"
+#include "passthrough/passthrough.h"
+
+namespace fusewire::passthrough {
+namespace {
+
+// The guest caches no file data. Writes need not wait for one another in the guest: the host's file system
+// has locks.
+constexpr std::uint32_t kDirectIo = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
+
+}  // namespace
+
+Result<UniqueFd> PassthroughFs::keep(UniqueFd fd) const {
+  // The kernel gives out the lowest free number, so a high one means that few are left below the limit.
+  if (fd.get() >= descriptor_limit_) return fail(ENFILE);
+  return fd;
+}
+
+Result<void> PassthroughFs::check_descriptors_left(int count) const {
+  const UniqueFd probe(::fcntl(root_.get(), F_DUPFD_CLOEXEC, 0));
+  if (!probe) return fail_errno();
+  if (probe.get() > descriptor_limit_ - count) return fail(ENFILE);
+  return {};
+}
+
+std::uint32_t PassthroughFs::open_reply_flags(bool is_directory) const {
+  switch (config_.cache) {
+    case CachePolicy::never:
+      return is_directory ? 0 : kDirectIo;
+    case CachePolicy::metadata:
+      return is_directory ? FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE : kDirectIo;
+    case CachePolicy::automatic:
+      return 0;
+    case CachePolicy::always:
+      return is_directory ? FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE : FOPEN_KEEP_CACHE;
+  }
+  return 0;
+}
+
+fuse_open_out PassthroughFs::enter_open_file(UniqueFd fd, InodePtr inode, int flags) {
+  const FileHandle handle = files_.insert(std::make_shared<OpenFile>(std::move(fd), std::move(inode), flags));
+  fuse_open_out out{};
+  out.fh = handle.get();
+  out.open_flags = open_reply_flags(false);
+  return out;
+}
+
+Result<UniqueFd> PassthroughFs::open_regular(const Inode& inode, int flags, std::uint32_t open_flags) const {
+  if (inode.is_directory()) return fail(EISDIR);
+  const bool kills = negotiated_.killpriv_v2 && (open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
+  const ScopedFsetidDrop kill_privileges(kills && (flags & O_TRUNC) != 0);
+  auto opened = open_inode(inode, flags);
+  if (!opened) return fail(opened.error());
+  return keep(std::move(*opened));
+}
+
+Result<fuse_open_out> PassthroughFs::do_open(NodeId node, const fuse_open_in& in) {
+  if (opens_for_writing(in.flags)) {
+    if (const auto writable = check_writable(); !writable) return fail(writable.error());
+  }
+  auto known = inode(node);
+  if (!known) return fail(known.error());
+  const int flags = host_open_flags(in.flags, config_, negotiated_.writeback);
+  auto opened = open_regular(**known, flags, in.open_flags);
+  if (!opened) return fail(opened.error());
+  return enter_open_file(std::move(*opened), std::move(*known), flags);
+}
+
+void PassthroughFs::open(Call<op::Open> call) { answer(call, do_open(call.header.node, call.in)); }
+
+void PassthroughFs::release(Call<op::Release> call) {
+  // Closed when the last request that uses it is done. What is locked through its descriptor is unlocked by
+  // that.
+  const FileHandle handle{call.in.fh};
+  const auto released = files_.remove(handle);
+  if (released == nullptr) return std::move(call.reply).error(EBADF);
+  if (config_.posix_lock) locks_->release(released->inode->node(), handle);
+  std::move(call.reply).ok();
+}
+
+Result<void> PassthroughFs::do_syncfs(NodeId node) const {
+  const auto known = inode(node);
+  if (!known) return fail(known.error());
+  const auto opened = open_inode(**known, O_RDONLY | O_NONBLOCK);
+  if (!opened) return fail(opened.error());
+  if (::syncfs(opened->get()) != 0) return fail_errno();
+  return {};
+}
+
+void PassthroughFs::syncfs(Call<op::Syncfs> call) {
+  pool().submit([this, moved = std::move(call)]() mutable { answer(moved, do_syncfs(moved.header.node)); });
+}
+
+}  // namespace fusewire::passthrough
