@@ -3,17 +3,10 @@
 #include <sys/uio.h>
 
 #include <cerrno>
-#include <limits>
 
 namespace fusewire::io {
 
 namespace {
-
-// True when [offset, offset + size) are offsets that a file can have.
-bool is_file_range(std::uint64_t offset, std::size_t size) {
-  constexpr auto kMax = static_cast<std::uint64_t>(std::numeric_limits<off_t>::max());
-  return offset <= kMax && size <= kMax - offset;
-}
 
 // `Transfer` is preadv2 or pwritev2; `at_end` is what a call that moves nothing means.
 template <class Transfer>

@@ -5,13 +5,22 @@
 // memory.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "base/io_vecs.h"
 #include "base/result.h"
 
 namespace fusewire::io {
+
+// True when [offset, offset + size) are offsets that a file can have.
+constexpr bool is_file_range(std::uint64_t offset, std::uint64_t size) {
+  constexpr auto kMax = static_cast<std::uint64_t>(std::numeric_limits<off_t>::max());
+  return offset <= kMax && size <= kMax - offset;
+}
 
 // How far a transfer came, and what ended it before its list did.
 struct Progress {
