@@ -5,8 +5,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <expected>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -35,7 +37,6 @@ class Backend {
   // Serves `device`, which outlives the Backend, to the front-end at the other end of `socket`. `stop_fd` is
   // borrowed; -1: there is none.
   Backend(UniqueFd socket, Device& device, int stop_fd);
-  ~Backend();
 
   // Serves until the connection ends. On return the device is reset and holds no guest memory.
   Outcome run();
@@ -50,33 +51,48 @@ class Backend {
     bool has_size = false;
     bool has_addresses = false;
     bool running = false;
-    bool kick_came = false;  // SET_VRING_KICK arrived before the rest; `kick` may be none.
+    bool kick_came = false;  // SET_VRING_KICK came, but not all the rest yet; `kick` may be none.
     UniqueFd kick;
   };
-  // What handling a message came to: a text when it failed. `replied`: it has sent its own reply.
-  struct Handled {
-    std::optional<std::string> error;
-    bool replied = false;
+
+  // What became of a message.
+  struct Verdict {
+    enum class Kind {
+      done,     // Acknowledge it if the front-end asked for that.
+      replied,  // It has got its own reply.
+      refused,  // Say no if the front-end asked; if it did not, going on does no harm.
+      failed,   // Say no if the front-end asked; if it did not, it would go on without knowing: end the
+                // connection.
+    };
+    Kind kind = Kind::done;
+    std::string text;
   };
+  static Verdict done() { return {}; }
+  static Verdict failed(std::string text) { return {Verdict::Kind::failed, std::move(text)}; }
 
-  // Handles one message; the text of a protocol error ends the connection.
+  // Handles one message. A text when the connection must end.
   std::optional<std::string> dispatch(Message& message);
-  Handled handle(const RequestInfo& info, Message& message);
+  Verdict handle(const RequestInfo* info, Message& message);
 
-  // One handler for every row of messages.def.
-#define FUSEWIRE_VHOST_USER_REQUEST(name, ...) Handled on_##name(Message& message);
+  // One handler for every row of messages.def. Sizes and descriptor counts have been checked.
+#define FUSEWIRE_VHOST_USER_REQUEST(name, ...) Verdict on_##name(Message& message);
 #include "vhost_user/messages.def"
 #undef FUSEWIRE_VHOST_USER_REQUEST
 
   std::uint64_t offered_features() const;
   std::uint64_t offered_protocol_features() const;
+  bool any_running() const;
+  // The ring with this index, or null.
   Ring* ring_at(std::uint64_t index);
-  Handled try_start(unsigned index);
-  Handled set_map(std::shared_ptr<const guestmem::MemoryMap> map);
+  // Starts the ring if all that it needs is known.
+  Verdict try_start(std::size_t index);
+  // The ring index in a SET_VRING_KICK, _CALL or _ERR message, if it and the descriptor agree.
+  std::expected<std::size_t, std::string> vring_fd_index(const Message& message) const;
+  Verdict set_map(std::expected<std::shared_ptr<const guestmem::MemoryMap>, std::string> map);
   void pass_dirty_log();
   void reset_device();
-  Handled reply(const Message& request, std::span<const std::byte> payload);
-  Handled reply_u64(const Message& request, std::uint64_t value);
+  Verdict reply(const Message& request, std::span<const std::byte> payload);
+  Verdict reply_u64(const Message& request, std::uint64_t value);
 
   Connection connection_;
   Device& device_;

@@ -52,8 +52,9 @@ class Device {
   virtual void set_queue_logging(unsigned index, const virtio::RingSetup& ring) = 0;
 
   // RESET_DEVICE, RESET_OWNER, SET_STATUS 0, or the front-end went away: stops all queues, drains what is in
-  // flight, and forgets their call and error events and that they were enabled. The memory map stays: a
-  // front-end which adds regions one by one does not send them again.
+  // flight, and takes them for disabled. All else stays until Backend changes it: the memory map, for a
+  // front-end which adds regions one by one does not send them again; the call and error events, for QEMU
+  // sends the latter only once per connection, and sets the status to 0 whenever the VM is paused.
   virtual void reset() = 0;
 };
 

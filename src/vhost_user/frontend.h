@@ -96,7 +96,7 @@ class Frontend {
   Expected<Message> request_reply(Request request, std::span<const std::byte> payload,
                                   std::span<const int> fds = {});
   Expected<std::uint64_t> request_u64(Request request);
-  Expected<void> send_vring_fd(Request request, unsigned index, int fd);
+  Expected<void> send_vring_fd(Request kind, unsigned index, int fd);
   Expected<Message> receive_reply(Request request);
 
   Connection connection_;

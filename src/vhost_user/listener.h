@@ -6,6 +6,7 @@
 #include <expected>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "base/unique_fd.h"
 
@@ -21,7 +22,8 @@ class Listener {
   // Takes over a descriptor from whoever started us; it must be a listening AF_UNIX stream socket.
   static std::expected<Listener, std::string> adopt(UniqueFd fd);
 
-  Listener(Listener&&) noexcept = default;
+  Listener(Listener&& other) noexcept
+      : fd_(std::move(other.fd_)), file_(std::exchange(other.file_, std::nullopt)) {}
   Listener& operator=(Listener&& other) noexcept;
   // Removes the socket file, if bind() made it and it is still the same one.
   ~Listener();

@@ -143,6 +143,11 @@ constexpr std::uint64_t bit(ProtocolFeature feature) {
   return feature == ProtocolFeature::none ? 0 : std::uint64_t{1} << static_cast<unsigned>(feature);
 }
 
+inline constexpr std::uint64_t kKnownProtocolFeatures =
+    bit(ProtocolFeature::mq) | bit(ProtocolFeature::log_shmfd) | bit(ProtocolFeature::reply_ack) |
+    bit(ProtocolFeature::backend_req) | bit(ProtocolFeature::config) | bit(ProtocolFeature::reset_device) |
+    bit(ProtocolFeature::configure_mem_slots) | bit(ProtocolFeature::status);
+
 // -- Requests --
 
 enum class Request : std::uint32_t {
@@ -151,7 +156,8 @@ enum class Request : std::uint32_t {
 #undef FUSEWIRE_VHOST_USER_REQUEST
 };
 
-enum class ReplyKind { none, u64, vring, config };
+// `status` is a u64 that is 0 for success.
+enum class ReplyKind { none, status, u64, vring, config };
 
 struct RequestInfo {
   Request request;
