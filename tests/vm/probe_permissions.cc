@@ -89,6 +89,12 @@ void set_id_bits() {
          File file(path, O_WRONLY);
          return static_cast<long>(::fallocate(file, 0, 0, 10000));
        }},
+      {"copy_file_range",
+       [](const char* path) {
+         File from("source", O_RDONLY);
+         File file(path, O_WRONLY);
+         return static_cast<long>(::copy_file_range(from, nullptr, file, nullptr, 3, 0));
+       }},
       {"chmod", [](const char* path) { return static_cast<long>(::chmod(path, 06711)); }},
       {"chown to nobody else",
        [](const char* path) { return static_cast<long>(::chown(path, kAnn, kAnnsGroup)); }},
@@ -100,6 +106,7 @@ void set_id_bits() {
        }},
   };
   must(::chmod(".", 0777) == 0, "chmod");
+  put("source", "source");
   for (const Change& change : changes) {
     owned("special", kAnn, kAnnsGroup, 06755);
     const char* by_root = outcome(change.apply("special"));

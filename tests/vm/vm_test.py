@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 """Boots a Linux guest on a virtiofsd and checks one scenario. Standard library only.
 
-    vm_test.py [--list] [--keep] SCENARIO...
+    vm_test.py [--list] [--keep] [--virtiofsd=FILE] [--probe=FILE] [--work=FOLDER] SCENARIO...
 
-Environment: FUSEWIRE_VIRTIOFSD (the daemon under test; QEMU's C virtiofsd works too), FUSEWIRE_GUEST_PROBE (the static
-helper that CMake builds), FUSEWIRE_VIRTIOFSD_ARGS (more arguments for the daemon), FUSEWIRE_VM_WORK (where shares are
-made; by default build/vm).
+FILE is the daemon under test (by default the release build's), the static helper that CMake builds; shares are made in
+FOLDER. In the environment, FUSEWIRE_VIRTIOFSD overrides the daemon (QEMU's C virtiofsd works too, as far as it goes),
+and FUSEWIRE_VIRTIOFSD_ARGS holds more arguments for it.
 
 The exit status is 77 if QEMU, the guest kernel or root is missing, and only then. A failure prints the guest's console
 and every daemon's log.
 """
 
+import argparse
 import base64
 import contextlib
 import difflib
@@ -33,8 +34,16 @@ ROOT = HERE.parent.parent
 VM = ROOT / "scripts" / "vm"
 SKIPPED = 77
 
-VIRTIOFSD = os.environ.get("FUSEWIRE_VIRTIOFSD", str(ROOT / "build/release/src/daemon/virtiofsd"))
-PROBE = os.environ.get("FUSEWIRE_GUEST_PROBE", str(ROOT / "build/release/tests/vm/guest-probe"))
+parser = argparse.ArgumentParser(description="Boots a Linux guest on a virtiofsd and checks scenarios.")
+parser.add_argument("--list", action="store_true", help="list the scenarios")
+parser.add_argument("--keep", action="store_true", help="keep shares, sockets and logs")
+parser.add_argument("--virtiofsd", default=ROOT / "build/release/src/daemon/virtiofsd")
+parser.add_argument("--probe", default=ROOT / "build/release/tests/vm/guest-probe")
+parser.add_argument("--work", default=ROOT / "build/vm", type=Path)
+parser.add_argument("scenarios", nargs="*", metavar="SCENARIO")
+OPTIONS = parser.parse_args()
+VIRTIOFSD = os.environ.get("FUSEWIRE_VIRTIOFSD") or str(OPTIONS.virtiofsd)
+PROBE = str(OPTIONS.probe)
 
 MIB = 1 << 20
 
@@ -83,9 +92,10 @@ def sha256(path):
 class Daemon:
     """One virtiofsd on one share."""
 
-    def __init__(self, test, name, share, cache="auto", writeback=False, queues=None):
+    def __init__(self, test, name, share, cache="auto", writeback=False, queues=None, handles=None):
         self.name = name
         self.share = share
+        self.handles = handles
         self.socket = test.sockets / f"{name}.sock"
         self.log = test.sockets / f"{name}.log"
         peer = is_c_virtiofsd()
@@ -94,7 +104,7 @@ class Daemon:
         if peer and cache == "metadata":
             raise Unsupported("cache=metadata")
         options = [f"source={share}", f"cache={cache}", "xattr", "posix_acl", "posix_lock", "flock", "allow_direct_io",
-                   "announce_submounts"]
+                   "killpriv_v2", "announce_submounts"]
         if writeback:
             options.append("writeback")
         command = [VIRTIOFSD, f"--socket-path={self.socket}"]
@@ -103,8 +113,11 @@ class Daemon:
             options += ["sandbox=chroot", "modcaps=+sys_admin"]
             if queues:
                 raise Unsupported("more than one request queue")
+            self.handles = None
         else:
             command.append("--sandbox=none")
+            if handles:
+                command.append(f"--inode-file-handles={handles}")
             if queues:
                 command.append(f"--num-request-queues={queues}")
         for option in options:
@@ -216,7 +229,7 @@ class Guest:
         while True:
             line = self.line(seconds)
             if line.startswith("@@done "):
-                return int(line.split()[1]), "\n".join(lines)
+                return int(line.split()[1]), "\n".join(lines).rstrip("\n")
             lines.append(line)
 
     def try_run(self, script, seconds=60):
@@ -298,10 +311,9 @@ class Test:
 
     def __init__(self, name):
         self.name = name
-        base = Path(os.environ.get("FUSEWIRE_VM_WORK", ROOT / "build" / "vm"))
-        base.mkdir(parents=True, exist_ok=True)
+        OPTIONS.work.mkdir(parents=True, exist_ok=True)
         # Shares lie below the build tree: /tmp may be a tmpfs, which lacks some of what the script checks.
-        self.work = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=base))
+        self.work = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=OPTIONS.work))
         # A socket's path may have 107 bytes, which a build tree's path easily has by itself.
         self.sockets = Path(tempfile.mkdtemp(prefix="fusewire-vm."))
         for folder in (self.work, self.sockets):
@@ -354,13 +366,16 @@ class Test:
                 print(text[-20000:])
 
 
-def big_folder_size():
-    """QEMU's virtiofsd needs a descriptor for every name that the guest knows; others have to cope with what there is."""
+def many(daemon):
+    """How many files a guest may know of at once: 20,000, or fewer if each costs a descriptor and there are not so many."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return 10000 if is_c_virtiofsd() and limit < 30000 else 20000
+    if daemon.handles or limit >= 30000:
+        return 20000
+    print(f"10,000 instead of 20,000 files: each needs a descriptor, and the hard limit is {limit}")
+    return 10000
 
 
-def script_on_host(test):
+def script_on_host(test, files):
     """The guest script's output on the host, with the same busybox and nothing else in PATH."""
     applets = test.sockets / "bin"
     applets.mkdir(mode=0o755)
@@ -370,14 +385,15 @@ def script_on_host(test):
     shutil.copy(PROBE, applets / "guest-probe")
     folder = test.share("host")
     return subprocess.run([busybox, "sh", HERE / "guest-script.sh", folder, applets / "guest-probe"], check=True,
-                          env={"PATH": str(applets), "HOME": "/", "TERM": "linux", "PROBE_BIG_FOLDER": str(big_folder_size())},
+                          env={"PATH": str(applets), "HOME": "/", "TERM": "linux", "PROBE_BIG_FOLDER": str(files)},
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           text=True, errors="backslashreplace", timeout=120).stdout
 
 
-def compare_with_host(test, guest, folder):
-    wanted = script_on_host(test)
-    status, got = guest.try_run(f"PROBE_BIG_FOLDER={big_folder_size()} sh /guest-script.sh {folder} /bin/guest-probe", 120)
+def compare_with_host(test, daemon, guest, folder):
+    files = many(daemon)
+    wanted = script_on_host(test, files)
+    status, got = guest.try_run(f"PROBE_BIG_FOLDER={files} sh /guest-script.sh {folder} /bin/guest-probe", 120)
     expect_equal(status, 0, "status of the guest script")
     wanted = wanted.replace(str(test.sockets / "bin"), "/bin").splitlines()
     got = got.splitlines()
@@ -393,11 +409,11 @@ def compare_with_host(test, guest, folder):
 
 def same_as_host(test):
     """The guest script prints on the share what it prints on the host's own file system."""
-    daemon = test.daemon()
+    daemon = test.daemon(handles="prefer")
     guest = test.guest({"share": daemon})
     guest.mount()
     guest.run("mkdir /mnt/work")
-    compare_with_host(test, guest, "/mnt/work")
+    compare_with_host(test, daemon, guest, "/mnt/work")
     test.finish()
 
 
@@ -447,7 +463,7 @@ def two_shares(test):
 
 
 def queues(test):
-    """Four request queues and four processors."""
+    """Four request queues and four processors; the guest script too, here with a descriptor for each file."""
     daemon = test.daemon(queues=4)
     guest = test.guest({"share": daemon}, smp=4, queues=4)
     guest.mount()
@@ -457,7 +473,7 @@ def queues(test):
               "  (guest-probe hammer /mnt/h$i /tmp/stop$i > /tmp/log$i 2>&1; echo $? > /tmp/status$i) & done;"
               "sleep 5; touch /tmp/stop1 /tmp/stop2 /tmp/stop3 /tmp/stop4; wait;"
               "cat /tmp/log?; [ \"$(cat /tmp/status? | tr -d '\\n')\" = 0000 ]", 90)
-    compare_with_host(test, guest, "/mnt/work")
+    compare_with_host(test, daemon, guest, "/mnt/work")
     test.finish()
 
 
@@ -478,35 +494,43 @@ def big_file(test):
 
 
 def leak(test):
-    """Descriptors and memory of the daemon return to the start after a walk over 20,000 files and umount."""
-    daemon = test.daemon()
-    files = big_folder_size()
-    subprocess.run([PROBE, "make-tree", daemon.share / "tree", str(files)], check=True)
-    guest = test.guest({"share": daemon})
-    guest.mount()
+    """Descriptors and memory return to the start after walks over 20,000 files and umount, however files are kept."""
+    for handles in ("never", "prefer"):
+        daemon = test.daemon(handles, handles=handles)
+        files = many(daemon)
+        subprocess.run([PROBE, "make-tree", daemon.share / "tree", str(files)], check=True)
+    guest = test.guest({daemon.name: daemon for daemon in test.daemons})
+    for daemon in test.daemons:
+        walk_and_forget(daemon, guest)
+    test.finish()
+
+
+def walk_and_forget(daemon, guest):
+    files = sum(len(names) for _, _, names in os.walk(daemon.share))
+    guest.mount(daemon.name)
     guest.run("cat /mnt/tree/folder-0/file-0; umount /mnt")
     descriptors, memory = daemon.descriptors(), daemon.anonymous_kib()
-    for walk in range(2):
-        guest.mount()
+    after_first = None
+    for walk in (1, 2):
+        guest.mount(daemon.name)
         expect_equal(guest.run("find /mnt/tree -type f -exec stat -c %s {} + | sort | uniq -c", 120).split(),
                      [str(files), "6"], "what the walk saw")
         guest.run("find /mnt/tree -name '*7' -type f | xargs cat > /dev/null", 120)
         at_most = daemon.descriptors()
-        if walk == 0:
+        if walk == 1:
             # Without umount: the guest forgets what it dropped from its cache, and so must the daemon.
-            guest.run("cd /; echo 2 > /proc/sys/vm/drop_caches")
+            guest.run("echo 2 > /proc/sys/vm/drop_caches")
             daemon.expect_descriptors(descriptors + 20, "when the guest has dropped its caches")
         guest.run("umount /mnt")
         daemon.expect_descriptors(descriptors, "after umount")
-        print(f"walk {walk + 1}: descriptors {descriptors} -> {at_most} -> {daemon.descriptors()}, "
+        print(f"inode-file-handles={daemon.name}, walk {walk} over {files} files: descriptors "
+              f"{descriptors} -> {at_most} -> {daemon.descriptors()}, "
               f"RssAnon {memory} -> {daemon.anonymous_kib()} KiB")
-        if walk == 0:
-            after_first = daemon.anonymous_kib()
+        after_first = after_first or daemon.anonymous_kib()
     if not daemon.sanitized():
         # What malloc keeps for the next time is allowed; what grows with every walk is not.
         expect(daemon.anonymous_kib() <= memory + 16 * 1024, "more than 16 MiB stay after umount")
         expect(daemon.anonymous_kib() <= after_first + 2 * 1024, "memory grows from walk to walk")
-    test.finish()
 
 
 def daemon_exit(test):
@@ -709,16 +733,12 @@ def run_scenario(name, keep):
 
 
 def main():
-    arguments = sys.argv[1:]
-    if "--list" in arguments:
+    if OPTIONS.list:
         for name, (function, limit) in SCENARIOS.items():
             print(f"{name:16} {limit:4} s  {function.__doc__}")
         return 0
-    keep = "--keep" in arguments
-    names = [argument for argument in arguments if argument != "--keep"]
-    if not names or any(name not in SCENARIOS for name in names):
-        print(f"usage: vm_test.py [--list] [--keep] SCENARIO...\nscenarios: {' '.join(SCENARIOS)}", file=sys.stderr)
-        return 2
+    if not OPTIONS.scenarios or any(name not in SCENARIOS for name in OPTIONS.scenarios):
+        parser.error(f"scenarios are: {' '.join(SCENARIOS)}")
     missing = missing_part()
     if missing:
         print(f"SKIPPED: {missing}")
@@ -726,7 +746,7 @@ def main():
     if os.geteuid() != 0:
         become_root()
     sys.stdout.reconfigure(line_buffering=True)
-    return 0 if all([run_scenario(name, keep) for name in names]) else 1
+    return 0 if all([run_scenario(name, OPTIONS.keep) for name in OPTIONS.scenarios]) else 1
 
 
 if __name__ == "__main__":
