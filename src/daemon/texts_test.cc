@@ -2,8 +2,11 @@
 
 #include <gmock/gmock.h>
 
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <string>
+#include <vector>
 
 #include "daemon/option_table.h"
 
@@ -28,6 +31,20 @@ TEST(Texts, Help_EveryOption_IsThere) {
     EXPECT_THAT(help, HasSubstr(name));
     if (row.group == Group::later) continue;
     EXPECT_THAT(help, HasSubstr(first_name(row.compat)));
+  }
+}
+
+// docs/options.md is written by hand; what it must not do is leave something out.
+TEST(Texts, OptionsDocument_EveryOption_IsThere) {
+  std::ifstream file(FUSEWIRE_SOURCE_DIR "/docs/options.md");
+  const std::string document((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  ASSERT_FALSE(document.empty());
+  for (const Row& row : option_table()) {
+    const std::vector<std::string_view> lists = {row.names, row.compat};
+    for (std::string_view names : lists) {
+      for (; !names.empty(); names.remove_prefix(std::min(names.size(), first_name(names).size() + 1)))
+        EXPECT_THAT(document, testing::ContainsRegex("`" + std::string(first_name(names)) + "[`= ]"));
+    }
   }
 }
 

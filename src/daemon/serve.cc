@@ -1,0 +1,66 @@
+#include "daemon/serve.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "base/log.h"
+#include "vhost_user/backend.h"
+
+namespace fusewire::daemon {
+namespace {
+
+using Ending = vhost_user::Backend::Ending;
+
+// Waits for the first byte of `socket`, or for the stop descriptor; true when the peer left without one. In
+// vhost-user the front-end speaks first.
+bool left_without_a_word(int socket, int stop_fd) {
+  std::array<pollfd, 2> watched{pollfd{socket, POLLIN, 0}, pollfd{stop_fd, POLLIN, 0}};
+  while (poll(watched.data(), watched.size(), -1) < 0)
+    if (errno != EINTR) return false;
+  if (watched[0].revents == 0) return false;
+  char byte = 0;
+  return recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+// True when there is nobody to wait for any more.
+bool ends_service(const vhost_user::Backend::Outcome& outcome, bool keep_listening) {
+  static log::RateLimit limit;
+  switch (outcome.ending) {
+    case Ending::stopped:
+      return true;
+    case Ending::front_end_gone:
+      log::info("the front-end has gone{}", keep_listening ? ": waiting for the next one" : "");
+      return !keep_listening;
+    case Ending::protocol_error:
+      log::warn_limited(limit, "the connection to the front-end failed: {}; waiting for the next one",
+                        outcome.text);
+      return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::expected<void, std::string> serve(vhost_user::Listener& listener, virtiofs::Device& device, int stop_fd,
+                                       bool keep_listening) {
+  for (;;) {
+    auto accepted = listener.accept(stop_fd);
+    if (!accepted) return std::unexpected(std::move(accepted.error()));
+    if (!*accepted) return {};
+    UniqueFd socket = **std::move(accepted);
+    if (left_without_a_word(socket.get(), stop_fd)) {
+      log::debug("a connection to the socket was closed without a message");
+      continue;
+    }
+    log::info("a front-end has connected");
+    const auto outcome = vhost_user::Backend(std::move(socket), device, stop_fd).run();
+    device.disconnect();
+    if (ends_service(outcome, keep_listening)) return {};
+  }
+}
+
+}  // namespace fusewire::daemon
