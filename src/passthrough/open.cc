@@ -1,5 +1,6 @@
 // OPEN, RELEASE and SYNCFS, and the descriptors that outlive a request.
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "io/worker_pool.h"
@@ -77,12 +78,14 @@ Result<fuse_open_out> PassthroughFs::do_open(NodeId node, const fuse_open_in& in
 void PassthroughFs::open(Call<op::Open> call) { answer(call, do_open(call.header.node, call.in)); }
 
 void PassthroughFs::release(Call<op::Release> call) {
-  // Closed when the last request that uses it is done. What is locked through its descriptor is unlocked by
-  // that.
   const FileHandle handle{call.in.fh};
-  const auto released = files_.remove(handle);
-  if (released == nullptr) return std::move(call.reply).error(EBADF);
-  if (config_.posix_lock) locks_->release(released->inode->node(), handle);
+  // Closed when the last request that uses it is done, so that its flock(2) locks are dropped here where the
+  // guest says that there are any.
+  const auto file = files_.remove(handle);
+  if (file == nullptr) return std::move(call.reply).error(EBADF);
+  locks().release(file->inode->node(), handle);
+  if ((call.in.release_flags & FUSE_RELEASE_FLOCK_UNLOCK) != 0 && ::flock(file->fd.get(), LOCK_UN) != 0)
+    return std::move(call.reply).error(Errno{errno});
   std::move(call.reply).ok();
 }
 

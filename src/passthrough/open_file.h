@@ -3,11 +3,13 @@
 // parallel.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <utility>
 
 #include "base/unique_fd.h"
 #include "passthrough/inode.h"
+#include "passthrough/storage_kind.h"
 
 namespace fusewire::passthrough {
 
@@ -18,6 +20,24 @@ struct OpenFile {
   const UniqueFd fd;
   const std::shared_ptr<Inode> inode;
   const int flags;  // with which the host file was opened
+
+  // Where the file lies. Asked of the host once.
+  StorageKind storage() {
+    // SAFETY: relaxed here and below, each is a single value that anybody may find out anew.
+    StorageKind kind = storage_.load(std::memory_order_relaxed);
+    if (kind == StorageKind::unknown) {
+      kind = storage_kind_of(fd.get());
+      storage_.store(kind, std::memory_order_relaxed);
+    }
+    return kind;
+  }
+
+  // Whether READ can ask the host for what is in the page cache only (RWF_NOWAIT). True until it was told
+  // otherwise.
+  std::atomic<bool> probes_cache{true};
+
+ private:
+  std::atomic<StorageKind> storage_{StorageKind::unknown};
 };
 
 }  // namespace fusewire::passthrough

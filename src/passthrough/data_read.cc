@@ -1,0 +1,92 @@
+// READ: from the page cache straight into the guest's pages on the queue's own thread; what is not in the
+// cache, and direct I/O, on a thread of the pool.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#include <cerrno>
+#include <memory>
+#include <utility>
+
+#include "io/blocking.h"
+#include "io/direct.h"
+#include "io/worker_pool.h"
+#include "passthrough/answer.h"
+#include "passthrough/passthrough.h"
+
+namespace fusewire::passthrough {
+namespace {
+
+// A READ under way. The scatter list lives in the call's slot.
+struct Reading {
+  Call<op::Read> call;
+  std::shared_ptr<OpenFile> file;
+  IoVecs rest;           // the room that is still empty
+  std::size_t done = 0;  // bytes read
+};
+
+// To the guest's kernel a short read means that the file ends there: it fills the rest with zeros and may cut
+// its own idea of the size. So an error after some bytes is an error, and the kernel asks again page by page.
+void finish(Reading& reading, int error) {
+  if (error != 0) return std::move(reading.call.reply).error(for_guest(Errno{error}));
+  std::move(reading.call.reply).ok(reading.done);
+}
+
+void read_waiting(Reading& reading) {
+  const std::uint64_t offset = reading.call.in.offset + reading.done;
+  const OpenFile& file = *reading.file;
+  const io::Progress progress = (file.flags & O_DIRECT) != 0
+                                    ? io::read_direct_at(file.fd.get(), reading.rest, offset)
+                                    : io::read_at(file.fd.get(), reading.rest, offset);
+  reading.done += progress.done;
+  finish(reading, progress.error);
+}
+
+// Whether what was read reaches the end of the file. Kernels 5.9 and 5.10 can answer 0 to RWF_NOWAIT in front
+// of it.
+bool at_end_of_file(const Reading& reading) {
+  struct stat stat = {};
+  if (::fstat(reading.file->fd.get(), &stat) != 0) return false;
+  return reading.call.in.offset + reading.done >= static_cast<std::uint64_t>(stat.st_size);
+}
+
+// Answers from the page cache, or returns false with the part that is missing still to be read.
+bool read_cached(Reading& reading) {
+  const io::Progress progress =
+      io::read_at(reading.file->fd.get(), reading.rest, reading.call.in.offset, RWF_NOWAIT);
+  reading.done = progress.done;
+  switch (progress.error) {
+    case 0:
+      if (!reading.rest.empty() && !at_end_of_file(reading)) return false;
+      finish(reading, 0);
+      return true;
+    case EAGAIN:
+      return false;
+    case EOPNOTSUPP:
+      // SAFETY: relaxed, a hint; at worst another request finds it out too.
+      reading.file->probes_cache.store(false, std::memory_order_relaxed);
+      return false;
+    default:
+      finish(reading, progress.error);
+      return true;
+  }
+}
+
+}  // namespace
+
+void PassthroughFs::read(Call<op::Read> call) {
+  auto opened = file(call.in.fh);
+  if (!opened) return std::move(call.reply).error(opened.error());
+  Reading reading{.call = std::move(call), .file = std::move(*opened), .rest = {}};
+  reading.rest = reading.call.reply.room();
+  OpenFile& file = *reading.file;
+  // SAFETY: relaxed, see read_cached().
+  const bool probes_cache = file.probes_cache.load(std::memory_order_relaxed);
+  if ((file.flags & O_DIRECT) == 0 && pool().max_threads() != 0) {
+    if (probes_cache && read_cached(reading)) return;
+    if (file.storage() == StorageKind::memory) return read_waiting(reading);
+  }
+  pool().submit([moved = std::move(reading)]() mutable { read_waiting(moved); });
+}
+
+}  // namespace fusewire::passthrough

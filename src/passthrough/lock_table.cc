@@ -1,0 +1,129 @@
+#include "passthrough/lock_table.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+
+namespace fusewire::passthrough {
+
+namespace {
+
+// Drops every record lock that was taken through `fd`.
+void unlock_all(int fd) {
+  struct flock whole = {};
+  whole.l_type = F_UNLCK;
+  whole.l_whence = SEEK_SET;
+  // It cannot fail in a way that matters: what a broken file system keeps goes with the descriptor.
+  ::fcntl(fd, F_OFD_SETLK, &whole);
+}
+
+}  // namespace
+
+LockTable::~LockTable() { clear(); }
+
+Result<LockTable::Lease> LockTable::lease(NodeId node, LockOwner owner, FileHandle handle,
+                                          const std::function<Result<UniqueFd>()>& open) {
+  if (Lease known = find(node, owner); known.fd() >= 0) {
+    const std::scoped_lock lock(mutex_);
+    known.owner_->handle = handle;
+    if (known.owner_->ending == Ending::released) known.owner_->ending = Ending::none;
+    return known;
+  }
+  if (size() >= kMaxOwners) return fail(ENOLCK);
+  auto fd = open();
+  if (!fd) return fail(fd.error());
+  auto fresh = std::make_unique<Owner>(Owner{.id = owner, .handle = handle, .fd = std::move(*fd)});
+
+  const std::scoped_lock lock(mutex_);
+  Owners& owners = nodes_[node.get()];
+  // Another request of the same owner may have been quicker; its descriptor may hold locks already.
+  const auto quicker = std::ranges::find(owners, owner, &Owner::id);
+  Owner* used = nullptr;
+  if (quicker != owners.end()) {
+    used = quicker->get();
+    used->handle = handle;
+  } else {
+    used = fresh.get();
+    owners.push_back(std::move(fresh));
+    size_.fetch_add(1);
+  }
+  ++used->users;
+  return Lease(*this, node, *used);
+}
+
+LockTable::Lease LockTable::find(NodeId node, LockOwner owner) {
+  if (size() == 0) return {};
+  const std::scoped_lock lock(mutex_);
+  const auto owners = nodes_.find(node.get());
+  if (owners == nodes_.end()) return {};
+  const auto found = std::ranges::find(owners->second, owner, &Owner::id);
+  if (found == owners->second.end()) return {};
+  ++(*found)->users;
+  return {*this, node, **found};
+}
+
+void LockTable::flush(NodeId node, LockOwner owner) {
+  end(node, Ending::flushed, [owner](const Owner& o) { return o.id == owner; });
+}
+
+void LockTable::release(NodeId node, FileHandle handle) {
+  end(node, Ending::released, [handle](const Owner& o) { return o.handle == handle; });
+}
+
+template <class Matches>
+void LockTable::end(NodeId node, Ending ending, const Matches& matches) {
+  if (size() == 0) return;
+  std::vector<Lease> leases;
+  {
+    const std::scoped_lock lock(mutex_);
+    const auto owners = nodes_.find(node.get());
+    if (owners == nodes_.end()) return;
+    leases.reserve(owners->second.size());
+    for (const auto& owner : owners->second) {
+      if (!matches(*owner)) continue;
+      owner->ending = ending;
+      ++owner->users;
+      leases.push_back(Lease(*this, node, *owner));
+    }
+  }
+  // Without the lock: on a network file system this takes a while.
+  for (const Lease& lease : leases) unlock_all(lease.fd());
+}
+
+void LockTable::give_back(NodeId node, Owner& owner, bool holds_lock) {
+  std::unique_ptr<Owner> dropped;  // closed without the lock
+  const std::scoped_lock lock(mutex_);
+  if (holds_lock && owner.ending == Ending::flushed) owner.ending = Ending::none;
+  if (--owner.users != 0 || owner.ending == Ending::none) return;
+  const auto owners = nodes_.find(node.get());
+  FUSEWIRE_CHECK(owners != nodes_.end());
+  const auto found = std::ranges::find(owners->second, &owner, &std::unique_ptr<Owner>::get);
+  FUSEWIRE_CHECK(found != owners->second.end());
+  dropped = std::move(*found);
+  owners->second.erase(found);
+  if (owners->second.empty()) nodes_.erase(owners);
+  size_.fetch_sub(1);
+}
+
+void LockTable::clear() {
+  waiters_.end_all();
+  decltype(nodes_) dropped;
+  const std::scoped_lock lock(mutex_);
+  dropped.swap(nodes_);
+  size_.store(0);
+}
+
+LockTable::Lease::Lease(Lease&& other) noexcept
+    : table_(other.table_),
+      node_(other.node_),
+      owner_(std::exchange(other.owner_, nullptr)),
+      holds_lock_(other.holds_lock_) {}
+
+LockTable::Lease::~Lease() {
+  if (owner_ != nullptr) table_->give_back(node_, *owner_, holds_lock_);
+}
+
+}  // namespace fusewire::passthrough
