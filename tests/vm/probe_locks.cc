@@ -102,13 +102,13 @@ void waiting(const char* what, const std::function<long(int)>& lock,
   say(what, "taken: %s", outcome(lock(file)));
   Flag begun;
   Flag got;
+  // Only this process prints: which of the two is first after the release is not determined.
   pid_t waiter = start([&] {
     File own("waited", O_RDWR);
     begun.raise();
-    long result = lock_waiting(own);
-    say(what, "the waiter: %s", outcome(result));
+    int status = lock_waiting(own) < 0 ? errno : 0;
     got.raise();
-    return result < 0 ? 1 : 0;
+    return status;
   });
   begun.await();
   bool early = got.raised_within(400);
@@ -116,8 +116,8 @@ void waiting(const char* what, const std::function<long(int)>& lock,
   put("meanwhile", "other work goes on");
   say(what, "meanwhile: %s", get("meanwhile").c_str());
   say(what, "released: %s", outcome(unlock(file)));
-  if (!early) got.await();
-  say(what, "the waiter's status %d", wait_for(waiter));
+  errno = wait_for(waiter);
+  say(what, "the waiter then: %s", outcome(errno == 0 ? 0 : -1));
 }
 
 void flocks() {
