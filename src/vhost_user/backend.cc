@@ -70,6 +70,7 @@ Backend::Outcome Backend::run() {
   map_ = MemoryMap::empty();
   device_.set_memory(map_);
   request_socket_.reset();
+  connection_.close();
   return outcome;
 }
 

@@ -38,7 +38,8 @@ class Backend {
   // borrowed; -1: there is none.
   Backend(UniqueFd socket, Device& device, int stop_fd);
 
-  // Serves until the connection ends. On return the device is reset and holds no guest memory.
+  // Serves until the connection ends. On return the device is reset and holds no guest memory, and the
+  // socket is closed.
   Outcome run();
 
   // The socket for requests to the front-end (SET_BACKEND_REQ_FD); none until it came. For the thread of

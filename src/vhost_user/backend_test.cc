@@ -264,6 +264,7 @@ TEST_F(BackendTest, Reset_KeepsTheMemoryAndForgetsTheRings) {
     EXPECT_THAT(device.take_notes(), IsEmpty()) << "its size and addresses are unknown again";
     ASSERT_TRUE(front->start_ring(0, ring.setup(), event.get(), event.get()));
     EXPECT_THAT(device.take_notes(), testing::Contains("start 0 size 16 base 0"));
+    EXPECT_EQ(front->get_vring_base(0), 7);
   }
 }
 

@@ -61,6 +61,9 @@ class Connection {
   Io send(std::uint32_t request, std::uint32_t flags, std::span<const std::byte> payload,
           std::span<const int> fds = {});
 
+  // Closes the socket, so that the peer sees the end.
+  void close() { socket_.reset(); }
+
   // Says what failed.
   const std::string& error() const { return error_; }
   int fd() const { return socket_.get(); }

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -139,9 +140,11 @@ Frontend::Expected<std::uint64_t> Frontend::get_protocol_features() {
 }
 
 Frontend::Expected<void> Frontend::set_protocol_features(std::uint64_t features) {
+  // Whether it is acknowledged depends on the new features; so does request().
+  const std::uint64_t before = std::exchange(protocol_features_, protocol_features_ & features);
   const U64 payload{features};
   auto set = request(Request::set_protocol_features, bytes_of(payload));
-  if (set) protocol_features_ = features;
+  protocol_features_ = set ? features : before;
   return set;
 }
 
