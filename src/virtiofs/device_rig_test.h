@@ -73,7 +73,7 @@ class HeldFs final : public FileSystem {
     std::vector<std::byte> bytes(call.tail.data.size());
     call.tail.data.copy_to(bytes);
     const std::lock_guard lock(mutex_);
-    written = std::move(bytes);
+    written_ = std::move(bytes);
     std::move(call.reply).ok(call.in.size);
   }
 
@@ -121,6 +121,11 @@ class HeldFs final : public FileSystem {
     released_ = true;
     changed_.notify_all();
   }
+  // What the last WRITE brought.
+  std::vector<std::byte> written() const {
+    const std::lock_guard lock(mutex_);
+    return written_;
+  }
   // The parked READs, latest first; one of them, if there is one.
   std::optional<Call<op::Read>> take_parked() {
     const std::lock_guard lock(mutex_);
@@ -132,13 +137,13 @@ class HeldFs final : public FileSystem {
 
   std::atomic<int> inits{0}, destroys{0};
   std::atomic<std::uint64_t> forgotten{0};
-  std::vector<std::byte> written;
 
  private:
   std::atomic<int> serving_{0};
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Call<op::Read>> parked_;
+  std::vector<std::byte> written_;
   int blocked_ = 0;
   int waiting_ = 0;
   bool released_ = false;

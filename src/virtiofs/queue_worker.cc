@@ -55,6 +55,8 @@ QueueWorker::~QueueWorker() {
   if (!thread_.joinable()) return;
   run_on_worker([this] { exit_ = true; });
   thread_.join();
+  // Threads that have handed a slot back may still be on their way out of complete().
+  while (completing_.load() != 0) std::this_thread::yield();
 }
 
 // ---- control thread ----
@@ -185,8 +187,11 @@ void QueueWorker::wake_up() {
 
 void QueueWorker::complete(QueueSlot& slot) {
   if (current_worker == this) return finish(slot);
+  // With the slot pushed, the queue may be stopped and this worker destroyed, were it not for the count.
+  completing_.fetch_add(1);
   completed_.push(slot);
   wake_up();
+  completing_.fetch_sub(1);
 }
 
 // ---- the worker's thread ----
@@ -230,8 +235,8 @@ bool QueueWorker::take_turn() {
 bool QueueWorker::serve_batch() {
   if (!queue_ || !accepting_ || !enabled_) return false;
   queue_->disable_kicks();
-  std::size_t bytes = 0;
-  for (int served = 0; served < kBatchChains && bytes < kBatchBytes; ++served) {
+  batch_bytes_ = 0;
+  for (int served = 0; served < kBatchChains && batch_bytes_ < kBatchBytes; ++served) {
     QueueSlot& slot = free_slot();
     switch (queue_->pop(slot.chain(), *map_)) {
       case virtio::Pop::nothing:
@@ -251,10 +256,10 @@ bool QueueWorker::serve_batch() {
       case virtio::Pop::chain:
         free_.pop_back();
         ++in_flight_;
-        bytes += slot.chain().readable_size;
+        batch_bytes_ += slot.chain().readable_size;
         slot.prepare(map_);
+        // From here on the slot is another thread's, or already back in finish().
         session_.submit(slot);
-        bytes += slot.used_length();
         break;
     }
   }
@@ -265,6 +270,7 @@ void QueueWorker::finish(QueueSlot& slot) {
   if (log_ && slot.used_length() != 0)
     log_->mark_written(*slot.map(), slot.chain().writable, slot.used_length());
   queue_->push_used(slot.chain().head, slot.used_length());
+  batch_bytes_ += slot.used_length();
   if (slot.map() != map_) slot.drop_map();
   free_.push_back(&slot);
   if (--in_flight_ != 0 || accepting_) return;

@@ -89,6 +89,7 @@ class QueueWorker {
   std::atomic<bool> has_tasks_{false};
   std::atomic<bool> sleeping_{false};
   CompletionList completed_;
+  std::atomic<int> completing_{0};  // threads inside complete()
 
   // The worker's own.
   bool exit_ = false;
@@ -102,6 +103,7 @@ class QueueWorker {
   std::vector<std::unique_ptr<QueueSlot>> slab_;
   std::vector<QueueSlot*> free_;
   std::size_t in_flight_ = 0;
+  std::size_t batch_bytes_ = 0;                 // moved by the requests of this batch
   std::condition_variable* drained_ = nullptr;  // set while stop() waits; under tasks_mutex_
 };
 

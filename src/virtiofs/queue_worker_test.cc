@@ -53,7 +53,7 @@ TEST_P(EveryShape, ReadsAndWrites_ArriveWhole) {
     const Answer answer =
         rig.queue(1).send(Request(FUSE_WRITE).arg(in).bytes(bytes).room(sizeof(fuse_write_out)), cut());
     EXPECT_EQ(answer.as<fuse_write_out>().size, size);
-    EXPECT_THAT(rig.fs.written, ::testing::ElementsAreArray(bytes));
+    EXPECT_THAT(rig.fs.written(), ::testing::ElementsAreArray(bytes));
   }
 }
 
