@@ -321,8 +321,7 @@ bool Backend::any_running() const { return std::ranges::any_of(rings_, &Ring::ru
 
 Backend::Verdict Backend::try_start(std::size_t index) {
   Ring& ring = rings_[index];
-  if (ring.running || !ring.kick_came || !ring.has_size || !ring.has_addresses || map_->region_count() == 0)
-    return done();
+  if (ring.running || !ring.kick_came || map_->region_count() == 0) return done();
   ring.kick_came = false;
   const auto started = device_.start_queue(static_cast<unsigned>(index), ring.setup, std::move(ring.kick));
   if (!started) return failed(fmt::format("ring {} cannot start: {}", index, to_string(started.error())));
@@ -339,7 +338,7 @@ Backend::Verdict Backend::on_set_vring_num(Message& message) {
     return failed(fmt::format("ring {} of size {}", state.index, state.value));
   ring->setup.size = state.value;
   ring->has_size = true;
-  return try_start(state.index);
+  return done();
 }
 
 Backend::Verdict Backend::on_set_vring_addr(Message& message) {
@@ -364,7 +363,7 @@ Backend::Verdict Backend::on_set_vring_addr(Message& message) {
   }
   ring->setup = setup;
   ring->has_addresses = true;
-  return try_start(address.index);
+  return done();
 }
 
 Backend::Verdict Backend::on_set_vring_base(Message& message) {
@@ -404,6 +403,10 @@ Backend::Verdict Backend::on_set_vring_kick(Message& message) {
   const auto index = vring_fd_index(message);
   if (!index) return failed(index.error());
   Ring& ring = rings_[*index];
+  // Every front-end sends these first. Were the ring to start when they come after all, the base could come
+  // too late.
+  if (!ring.has_size || !ring.has_addresses)
+    return failed(fmt::format("ring {} has no size or no addresses yet", *index));
   if (ring.running) {  // Another event for a running ring.
     ring.setup.base = device_.stop_queue(static_cast<unsigned>(*index));
     ring.running = false;

@@ -52,7 +52,7 @@ class Backend {
     bool has_size = false;
     bool has_addresses = false;
     bool running = false;
-    bool kick_came = false;  // SET_VRING_KICK came, but not all the rest yet; `kick` may be none.
+    bool kick_came = false;  // SET_VRING_KICK came, but no memory yet; `kick` may be none.
     UniqueFd kick;
   };
 
@@ -85,7 +85,7 @@ class Backend {
   bool any_running() const;
   // The ring with this index, or null.
   Ring* ring_at(std::uint64_t index);
-  // Starts the ring if all that it needs is known.
+  // Starts the ring if its kick has come and there is memory.
   Verdict try_start(std::size_t index);
   // The ring index in a SET_VRING_KICK, _CALL or _ERR message, if it and the descriptor agree.
   std::expected<std::size_t, std::string> vring_fd_index(const Message& message) const;

@@ -96,15 +96,23 @@ TEST_F(BackendTest, Ring_StartsWithItsKick_CloudHypervisorOrder) {
   EXPECT_THAT(device.take_notes(), ElementsAre("call 2", "start 2 size 16 base 0", "enable 2"));
 }
 
-TEST_F(BackendTest, Ring_KickBeforeTheRest_StartsWhenAllIsThere) {
+TEST_F(BackendTest, Ring_KickBeforeTheMemory_StartsWithTheMemory) {
   ASSERT_TRUE(front->negotiate(virtio::kVersion1));
-  ASSERT_TRUE(front->set_vring_kick(0, event.get()));
-  ASSERT_TRUE(front->set_vring_base(0, 5));
-  ASSERT_TRUE(front->set_vring_num(0, 16));
-  ASSERT_TRUE(front->set_vring_addr(0, ring.setup()));
+  virtio::RingSetup setup = ring.setup();
+  setup.base = 5;
+  ASSERT_TRUE(front->start_ring(0, setup, event.get(), event.get()));
   device.take_notes();
   ASSERT_TRUE(front->set_mem_table({{Frontend::share(memory)}}));
   EXPECT_THAT(device.take_notes(), ElementsAre("memory 1", "start 0 size 16 base 5"));
+}
+
+TEST_F(BackendTest, Ring_KickBeforeSizeAndAddresses_IsRefused) {
+  set_up();
+  EXPECT_FALSE(front->set_vring_kick(0, event.get()));
+  ASSERT_TRUE(front->set_vring_num(0, 16));
+  EXPECT_FALSE(front->set_vring_kick(0, event.get()));
+  ASSERT_TRUE(front->set_vring_addr(0, ring.setup()));
+  EXPECT_TRUE(front->set_vring_kick(0, event.get()));
 }
 
 TEST_F(BackendTest, Ring_WithoutKickEvent_IsPolled) {
@@ -260,8 +268,7 @@ TEST_F(BackendTest, Reset_KeepsTheMemoryAndForgetsTheRings) {
     ASSERT_TRUE(((*front).*reset)());
     EXPECT_THAT(device.take_notes(), ElementsAre("reset"));
     EXPECT_EQ(front->get_vring_base(0), 0);
-    ASSERT_TRUE(front->set_vring_kick(0, event.get()));
-    EXPECT_THAT(device.take_notes(), IsEmpty()) << "its size and addresses are unknown again";
+    EXPECT_FALSE(front->set_vring_kick(0, event.get())) << "its size and addresses are unknown again";
     ASSERT_TRUE(front->start_ring(0, ring.setup(), event.get(), event.get()));
     EXPECT_THAT(device.take_notes(), testing::Contains("start 0 size 16 base 0"));
     EXPECT_EQ(front->get_vring_base(0), 7);
