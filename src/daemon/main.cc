@@ -6,11 +6,16 @@
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/log.h"
 #include "daemon/options.h"
@@ -54,6 +59,26 @@ OrText<UniqueFd> take_inherited(int fd) {
   return UniqueFd(fd <= STDERR_FILENO ? own : fd);
 }
 
+// What PassthroughFs::create() would stumble over, said in terms of the command line.
+OrText<void> check_shared_directory(const std::string& directory) {
+  struct stat status{};
+  if (stat(directory.c_str(), &status) != 0) {
+    return std::unexpected(
+        fmt::format("cannot share {}: {}: create it, or name another directory with --shared-dir", directory,
+                    to_string(Errno{errno})));
+  }
+  if (!S_ISDIR(status.st_mode))
+    return std::unexpected(
+        fmt::format("cannot share {}: it is no directory, name one with --shared-dir", directory));
+  if (euidaccess(directory.c_str(), R_OK | X_OK) != 0) {
+    return std::unexpected(
+        fmt::format("cannot share {}: user {} may not read it: change its mode, or run virtiofsd as "
+                    "a user who may",
+                    directory, geteuid()));
+  }
+  return {};
+}
+
 OrText<vhost_user::Listener> listen(const Options& options, UniqueFd inherited) {
   return options.fd ? vhost_user::Listener::adopt(std::move(inherited))
                     : vhost_user::Listener::bind(options.socket_path, options.socket_group);
@@ -91,14 +116,17 @@ OrText<int> run(Options options) {
 
   // The file system, the device that speaks FUSE over virtqueues for it, and the socket for the front-end.
   // The order is that of their ends, too: the socket's file goes first, the shared directory last.
+  if (const auto readable = check_shared_directory(options.config.shared_directory); !readable)
+    return std::unexpected(readable.error());
   auto file_system = passthrough::PassthroughFs::create(options.config);
   if (!file_system) return std::unexpected(std::move(file_system.error()));
   auto device = virtiofs::Device::create(**file_system,
                                          {.request_queues = options.num_request_queues, .tag = options.tag});
   if (!device) {
-    return std::unexpected(
-        fmt::format("cannot make {} request queues: {}: choose fewer with --num-request-queues",
-                    options.num_request_queues, to_string(device.error())));
+    return std::unexpected(fmt::format(
+        "cannot make {} request queues: {}: choose fewer with --num-request-queues, or more descriptors with "
+        "--rlimit-nofile",
+        options.num_request_queues, to_string(device.error())));
   }
   auto listener = listen(options, std::move(inherited));
   if (!listener) return std::unexpected(std::move(listener.error()));

@@ -62,7 +62,8 @@ Result<void> leave_standard_descriptors() {
 
 // The limit that is asked for, or nullopt when the present one stays.
 std::optional<rlim_t> choose_limit(std::optional<std::uint64_t> wanted, rlim_t present) {
-  if (wanted) return *wanted == 0 || *wanted == present ? std::nullopt : std::optional<rlim_t>(*wanted);
+  if (wanted == 0u || wanted == present) return std::nullopt;
+  if (wanted) return wanted;
   const rlim_t chosen =
       default_nofile_limit(read_sysctl("/proc/sys/fs/nr_open"), read_sysctl("/proc/sys/fs/file-max"));
   return present < chosen ? std::optional(chosen) : std::nullopt;

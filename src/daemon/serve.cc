@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cerrno>
+#include <optional>
 #include <utility>
 
 #include "base/log.h"
@@ -50,8 +51,9 @@ std::expected<void, std::string> serve(vhost_user::Listener& listener, virtiofs:
   for (;;) {
     auto accepted = listener.accept(stop_fd);
     if (!accepted) return std::unexpected(std::move(accepted.error()));
-    if (!*accepted) return {};
-    UniqueFd socket = **std::move(accepted);
+    std::optional<UniqueFd> front_end = *std::move(accepted);
+    if (!front_end) return {};
+    UniqueFd socket = *std::move(front_end);
     if (left_without_a_word(socket.get(), stop_fd)) {
       log::debug("a connection to the socket was closed without a message");
       continue;

@@ -203,18 +203,18 @@ class Failures(Case):
 
     def test_MissingDirectory(self):
         os.rmdir(self.share)
-        self.expect_failure(self.arguments(), self.share, "No such file or directory")
+        self.expect_failure(self.arguments(), self.share, "No such file or directory: create it")
 
     def test_ShareThatIsAFile(self):
         os.rmdir(self.share)
         with open(self.share, "w", encoding="ascii"):
             pass
-        self.expect_failure(self.arguments(), self.share, "irectory")
+        self.expect_failure(self.arguments(), self.share, "is no directory")
 
     def test_UnreadableShare(self):
         os.chmod(self.share, 0)
         as_nobody = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
-        self.expect_failure(self.arguments(), self.share, "ermission", **as_nobody)
+        self.expect_failure(self.arguments(), self.share, "may not read it", **as_nobody)
 
     def test_MissingDirectoryOfTheSocket(self):
         self.socket = self.path("missing/socket")
