@@ -80,7 +80,7 @@ Result<fuse_entry_out> PassthroughFs::entry_of_parent(const InodePtr& directory)
 }
 
 Result<fuse_entry_out> PassthroughFs::entry_for(const Inode& directory, int directory_fd, const char* name) {
-  if (config_.file_handles == FileHandleMode::never) {
+  if (file_handles_ == FileHandleMode::never) {
     // What is known already needs no descriptor of its own: an inode that was held since before statx cannot
     // have lost its number to another one.
     const NodeId before = inodes_.next_node();
@@ -103,10 +103,10 @@ Result<fuse_entry_out> PassthroughFs::entry_for_fd(MountId parent_mount, UniqueF
 }
 
 Result<InodePtr> PassthroughFs::acquire(const struct statx& stat, UniqueFd path_fd) {
-  if (config_.file_handles != FileHandleMode::never) {
+  if (file_handles_ != FileHandleMode::never) {
     auto handle = handle_of(stat, path_fd.get());
     if (handle) return inodes_.acquire(stat, std::move(*handle));
-    if (config_.file_handles == FileHandleMode::mandatory) return fail(handle.error());
+    if (file_handles_ == FileHandleMode::mandatory) return fail(handle.error());
   }
   auto kept = keep(std::move(path_fd));
   if (!kept) return fail(kept.error());

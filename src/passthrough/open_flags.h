@@ -19,7 +19,7 @@ inline bool opens_for_writing(std::uint32_t guest_flags) {
 // appends by itself where it is asked to (data_write.cc). `writeback`: the guest's kernel reads around
 // partial writes, so it needs a readable file.
 inline int host_open_flags(std::uint32_t guest_flags, const Config& config, bool writeback) {
-  std::uint32_t kept = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_LARGEFILE;
+  std::uint32_t kept = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC;
   if (config.allow_direct_io) kept |= O_DIRECT;
   if (config.preserve_noatime) kept |= O_NOATIME;
   std::uint32_t flags = guest_flags & kept;

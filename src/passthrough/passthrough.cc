@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <thread>
 
 #include "base/log.h"
 #include "io/worker_pool.h"
@@ -66,36 +67,29 @@ std::expected<UniqueFd, std::string> open_shared_directory(const std::string& pa
   return root;
 }
 
-// Whether inodes of this share can be found again by file handle.
-Result<void> try_file_handles(int root, const ProcSelfFd& proc) {
+// Tries whether inodes of this share can be found again by file handle. Returns its mount, held by the shared
+// directory: held by the first file that the guest happens to look up, that file would live on after it was
+// removed.
+Result<std::shared_ptr<const Mount>> try_file_handles(int root, const ProcSelfFd& proc, MountTable& mounts) {
   const auto stat = stat_of(root);
   if (!stat) return fail(stat.error());
   const auto handle = HostHandle::of(root);
   if (!handle) return fail(handle.error());
-  MountTable mounts;
   auto mount = mounts.hold(stat->stx_mnt_id, root, S_IFDIR, proc);
   if (!mount) return fail(mount.error());
-  (*handle)->attach(std::move(*mount));
+  (*handle)->attach(*mount);
   const auto opened = (*handle)->open(O_PATH);
   if (!opened) return fail(opened.error());
-  return {};
+  return mount;
 }
 
-// Turns `config.file_handles` down to what is possible; the error is for the person who asked for more.
-std::expected<void, std::string> settle_file_handles(Config& config, int root, const ProcSelfFd& proc) {
-  if (config.file_handles == FileHandleMode::never) return {};
-  const auto possible = try_file_handles(root, proc);
-  if (possible) return {};
-  const std::string why = to_string(possible.error());
-  if (config.file_handles == FileHandleMode::mandatory)
-    return refuse(fmt::format(
-        "file handles do not work for '{}': {} (the file system must support them, and the daemon "
-        "needs CAP_DAC_READ_SEARCH)",
-        config.shared_directory, why));
-  log::warn("file handles do not work for '{}' ({}): every inode takes a descriptor", config.shared_directory,
-            why);
-  config.file_handles = FileHandleMode::never;
-  return {};
+// On a thread that is thrown away: this one's umask is not ours to change.
+Result<void> try_own_umask() {
+  Result<void> outcome;
+  std::thread([&outcome] {
+    if (const auto scope = ScopedUmask::set(0); !scope) outcome = fail(scope.error());
+  }).join();
+  return outcome;
 }
 
 }  // namespace
@@ -108,19 +102,38 @@ std::expected<std::unique_ptr<PassthroughFs>, std::string> PassthroughFs::create
   auto proc = ProcSelfFd::open();
   if (!proc)
     return refuse(fmt::format("cannot open /proc/self/fd (is /proc mounted?): {}", to_string(proc.error())));
-  if (auto settled = settle_file_handles(config, root->get(), *proc); !settled)
-    return refuse(std::move(settled.error()));
-  if (const auto own_umask = ScopedUmask::set(0); !own_umask)
+  if (const auto possible = try_own_umask(); !possible)
     return refuse(
-        fmt::format("cannot give a thread its own umask (unshare): {}", to_string(own_umask.error())));
+        fmt::format("cannot give a thread its own umask (unshare): {}", to_string(possible.error())));
   std::unique_ptr<const SecurityLabels> labels;
   if (config.security_label) {
     auto opened = SecurityLabels::open();
     if (!opened) return refuse(fmt::format("cannot open /proc: {}", to_string(opened.error())));
     labels = std::make_unique<const SecurityLabels>(std::move(*opened));
   }
-  return std::unique_ptr<PassthroughFs>(
+  auto fs = std::unique_ptr<PassthroughFs>(
       new PassthroughFs(std::move(config), std::move(*proc), std::move(*root), std::move(labels)));
+  if (auto settled = fs->settle_file_handles(); !settled) return refuse(std::move(settled.error()));
+  return fs;
+}
+
+std::expected<void, std::string> PassthroughFs::settle_file_handles() {
+  if (config_.file_handles == FileHandleMode::never) return {};
+  auto mount = try_file_handles(root_.get(), proc_, mounts_);
+  if (mount) {
+    root_mount_ = std::move(*mount);
+    file_handles_ = config_.file_handles;
+    return {};
+  }
+  const std::string why = to_string(mount.error());
+  if (config_.file_handles == FileHandleMode::mandatory)
+    return refuse(fmt::format(
+        "file handles do not work for '{}': {} (the file system must support them, and the daemon "
+        "needs CAP_DAC_READ_SEARCH)",
+        config_.shared_directory, why));
+  log::warn("file handles do not work for '{}' ({}): every inode takes a descriptor",
+            config_.shared_directory, why);
+  return {};
 }
 
 PassthroughFs::PassthroughFs(Config config, ProcSelfFd proc, UniqueFd root,

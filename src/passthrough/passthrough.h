@@ -110,6 +110,9 @@ class PassthroughFs final : public FileSystem {
  private:
   PassthroughFs(Config config, ProcSelfFd proc, UniqueFd root, std::unique_ptr<const SecurityLabels> labels);
 
+  // Finds out whether file handles work here, if they are wanted.
+  std::expected<void, std::string> settle_file_handles();
+
   // What INIT settled with this kernel; constant from init() to destroy().
   struct Negotiated {
     bool writeback = false;
@@ -214,8 +217,11 @@ class PassthroughFs final : public FileSystem {
   Negotiated negotiated_;
   const std::uint64_t timeout_s_;  // of names and attributes
   const std::uint32_t timeout_ns_;
-  const int descriptor_limit_;  // what keep() gives out is below this
+  const int descriptor_limit_;                           // what keep() gives out is below this
+  FileHandleMode file_handles_ = FileHandleMode::never;  // what is done, after what was asked for
   MountTable mounts_;
+  std::shared_ptr<const Mount>
+      root_mount_;  // with file handles: keeps the shared directory's mount in mounts_
   InodeTable inodes_;
   HandleTable<OpenFile> files_;
   HandleTable<OpenDirectory> directories_;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "passthrough/proc_cwd.h"
 
 namespace fusewire::passthrough {
 
@@ -52,7 +53,7 @@ Result<void> ScopedLabel::apply(const ProcSelfFd& proc, int path_fd) const {
   if (by_xattr_ == nullptr) return {};
   // No system call sets an attribute through a path descriptor; a name in /proc/self/fd ends at its very
   // inode.
-  if (::fchdir(proc.directory()) != 0) return fail_errno();
+  if (const auto entered = enter_proc_self_fd(proc); !entered) return entered;
   const ProcSelfFd::Name name(path_fd);
   const auto& label = by_xattr_->security_label;
   if (::setxattr(name.c_str(), by_xattr_->security_xattr.data(), label.data(), label.size(), 0) != 0)

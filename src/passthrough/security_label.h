@@ -44,7 +44,7 @@ class ScopedLabel {
   ~ScopedLabel();
 
   // Sets what the kernel does not set by itself on the new file behind `path_fd`, which may be of any type.
-  // The thread must have a working directory of its own (ScopedUmask), which this changes.
+  // It changes the thread's working directory (proc_cwd.h).
   Result<void> apply(const ProcSelfFd& proc, int path_fd) const;
 
  private:
