@@ -67,7 +67,7 @@ class Slot {
   std::span<const std::byte> head() const { return {head_data_, head_size_}; }
 
   // More than the largest argument that is copied: BATCH_FORGET of 8192 nodes, a 64 KiB xattr with its name.
-  static constexpr std::size_t kMaxHead = 256 * 1024;
+  static constexpr std::size_t kMaxHead = std::size_t{256} * 1024;
   static constexpr std::size_t kInlineHead = 344;  // header, arguments and a NAME_MAX name
 
   // The session's record of the request while it is in flight (session.h and in_flight.h).

@@ -17,7 +17,7 @@ namespace {
 // A turn ends after this many chains, or after this many bytes moved, so that early answers do not wait for
 // late ones.
 constexpr int kBatchChains = 64;
-constexpr std::size_t kBatchBytes = 256 * 1024;
+constexpr std::size_t kBatchBytes = std::size_t{256} * 1024;
 
 // How often a ring without a kick event is looked at.
 constexpr int kPollMilliseconds = 1;
@@ -267,6 +267,7 @@ bool QueueWorker::serve_batch() {
 }
 
 void QueueWorker::finish(QueueSlot& slot) {
+  FUSEWIRE_CHECK(queue_.has_value());  // stop() waits for all slots before it takes the queue away
   if (log_ && slot.used_length() != 0)
     log_->mark_written(*slot.map(), slot.chain().writable, slot.used_length());
   queue_->push_used(slot.chain().head, slot.used_length());
