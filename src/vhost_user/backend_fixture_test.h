@@ -8,10 +8,14 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.h"
@@ -22,72 +26,95 @@
 
 namespace fusewire::vhost_user {
 
-// Read it from the test's thread only after an acknowledged request, or after the Backend ended: the thread
-// that writes it has then gone on to the next receive.
+// The Backend's thread calls it, the test's thread looks at it; both under its lock.
 class FakeDevice final : public Device {
  public:
   std::uint64_t features() const override {
     return virtio::kVersion1 | virtio::kEventIdx | virtio::kIndirectDesc;
   }
   unsigned queue_count() const override { return 3; }
-  std::span<const std::byte> config() const override { return as_bytes(config_text); }
-  void set_features(std::uint64_t acked) override {
-    acked_features = acked;
-    note("features {:#x}", acked);
+  std::span<const std::byte> config() const override {
+    const std::lock_guard lock(mutex_);
+    return as_bytes(config_);
   }
-  void set_memory(std::shared_ptr<const guestmem::MemoryMap> new_map) override {
-    map = std::move(new_map);
+  void set_features(std::uint64_t acked) override { note("features {:#x}", acked); }
+  void set_memory(std::shared_ptr<const guestmem::MemoryMap> map) override {
     note("memory {}", map->region_count());
+    const std::lock_guard lock(mutex_);
+    map_ = std::move(map);
   }
-  void set_dirty_log(std::shared_ptr<guestmem::DirtyLog> new_log) override {
-    if ((log != nullptr) != (new_log != nullptr)) note("dirty log {}", new_log != nullptr ? "on" : "off");
-    log = std::move(new_log);
+  void set_dirty_log(std::shared_ptr<guestmem::DirtyLog> log) override {
+    if ((this->log() != nullptr) != (log != nullptr)) note("dirty log {}", log != nullptr ? "on" : "off");
+    const std::lock_guard lock(mutex_);
+    log_ = std::move(log);
   }
   Result<void> start_queue(unsigned index, const virtio::RingSetup& ring, UniqueFd kick) override {
     note("start {} size {} base {}{}", index, ring.size, ring.base, kick ? "" : " polled");
-    if (fail_start) return fail(ENOMEM);
-    setups[index] = ring;
-    kicks[index] = std::move(kick);
+    const std::lock_guard lock(mutex_);
+    if (fail_start_) return fail(ENOMEM);
+    setups_[index] = ring;
     return {};
   }
   std::uint16_t stop_queue(unsigned index) override {
     note("stop {}", index);
-    return static_cast<std::uint16_t>(setups[index].base + 7);  // As if 7 chains had come.
+    return static_cast<std::uint16_t>(setup(index).base + 7);  // As if 7 chains had come.
   }
   void set_queue_enabled(unsigned index, bool enabled) override {
     note("{} {}", enabled ? "enable" : "disable", index);
   }
   void set_queue_call(unsigned index, UniqueFd call) override {
     note("call {}{}", index, call ? "" : " none");
-    calls[index] = std::move(call);
   }
   void set_queue_error(unsigned index, UniqueFd error) override {
     note("error {}{}", index, error ? "" : " none");
   }
   void set_queue_logging(unsigned index, const virtio::RingSetup& ring) override {
     note("logging {} {}", index, ring.log_used ? "on" : "off");
-    setups[index] = ring;
+    const std::lock_guard lock(mutex_);
+    setups_[index] = ring;
   }
   void reset() override { note("reset"); }
 
-  // What came since the last call.
-  std::vector<std::string> take_notes() { return std::exchange(notes, {}); }
-
-  std::string config_text;
-  bool fail_start = false;
-  std::uint64_t acked_features = 0;
-  std::shared_ptr<const guestmem::MemoryMap> map;
-  std::shared_ptr<guestmem::DirtyLog> log;
-  virtio::RingSetup setups[3];
-  UniqueFd kicks[3];
-  UniqueFd calls[3];
-  std::vector<std::string> notes;
+  // For the test. What came since the last call, one line a call.
+  std::vector<std::string> take_notes() {
+    const std::lock_guard lock(mutex_);
+    return std::exchange(notes_, {});
+  }
+  std::shared_ptr<const guestmem::MemoryMap> map() const {
+    const std::lock_guard lock(mutex_);
+    return map_;
+  }
+  std::shared_ptr<guestmem::DirtyLog> log() const {
+    const std::lock_guard lock(mutex_);
+    return log_;
+  }
+  virtio::RingSetup setup(unsigned index) const {
+    const std::lock_guard lock(mutex_);
+    return setups_[index];
+  }
+  void set_config(std::string_view text) {
+    const std::lock_guard lock(mutex_);
+    config_ = text;
+  }
+  void set_fail_start(bool fails) {
+    const std::lock_guard lock(mutex_);
+    fail_start_ = fails;
+  }
 
  private:
   template <class... Args>
   void note(fmt::format_string<Args...> format, Args&&... args) {
-    notes.push_back(fmt::format(format, std::forward<Args>(args)...));
+    const std::lock_guard lock(mutex_);
+    notes_.push_back(fmt::format(format, std::forward<Args>(args)...));
   }
+
+  mutable std::mutex mutex_;
+  std::string_view config_;  // A literal.
+  bool fail_start_ = false;
+  std::shared_ptr<const guestmem::MemoryMap> map_;
+  std::shared_ptr<guestmem::DirtyLog> log_;
+  std::array<virtio::RingSetup, 3> setups_;
+  std::vector<std::string> notes_;
 };
 
 class BackendTest : public testing::Test {

@@ -19,7 +19,7 @@ std::size_t open_descriptors() {
 
 class Malformed : public BackendTest {
  protected:
-  Malformed() { device.config_text = "config"; }
+  Malformed() { device.set_config("config"); }
 
   // Sends a broken message and expects that it does no good: with REPLY_ACK it is refused and the connection
   // lives (if the request has no reply that could be taken for success), without it the connection ends.
@@ -127,7 +127,7 @@ TEST_F(Malformed, UnknownRequests_AreRefused) {
 }
 
 TEST_F(Malformed, RequestsOfAFeatureNotOffered_AreRefused) {
-  device.config_text.clear();
+  device.set_config("");
   const ConfigAccess access{};
   expect_refused(24, bytes_of(access).first(12), {}, "not offered");
   expect_refused(25, bytes_of(access).first(12), {}, "not offered");

@@ -85,8 +85,8 @@ TEST_F(BackendTest, Ring_StartsWithItsKick_QemuOrder) {
   ASSERT_TRUE(front->set_vring_kick(1, event.get()));
   ASSERT_TRUE(front->set_vring_enable(1, true));
   EXPECT_THAT(device.take_notes(), ElementsAre("start 1 size 16 base 40", "enable 1"));
-  setup.log_guest_addr = device.setups[1].log_guest_addr;
-  EXPECT_EQ(device.setups[1], setup);
+  setup.log_guest_addr = device.setup(1).log_guest_addr;
+  EXPECT_EQ(device.setup(1), setup);
 }
 
 TEST_F(BackendTest, Ring_StartsWithItsKick_CloudHypervisorOrder) {
@@ -131,9 +131,9 @@ TEST_F(BackendTest, Ring_NewKickWhileRunning_GoesOnWhereItWas) {
 
 TEST_F(BackendTest, Ring_ThatCannotStart_IsRefused) {
   set_up();
-  device.fail_start = true;
+  device.set_fail_start(true);
   EXPECT_FALSE(front->start_ring(0, ring.setup(), event.get(), -1));
-  device.fail_start = false;
+  device.set_fail_start(false);
   device.take_notes();
   ASSERT_TRUE(front->set_vring_kick(0, event.get()));
   EXPECT_THAT(device.take_notes(), ElementsAre("start 0 size 16 base 0"));
@@ -176,7 +176,7 @@ TEST_F(BackendTest, SetVringAddr_OnARunningRing_ChangesLogging) {
   setup.log_used = true;
   setup.log_guest_addr = guestmem::GuestAddress(0x123000);
   ASSERT_TRUE(front->set_vring_addr(0, setup));
-  EXPECT_EQ(device.setups[0].log_guest_addr, setup.log_guest_addr);
+  EXPECT_EQ(device.setup(0).log_guest_addr, setup.log_guest_addr);
   setup.log_used = false;
   ASSERT_TRUE(front->set_vring_addr(0, setup));
   EXPECT_THAT(device.take_notes(), ElementsAre("logging 0 on", "logging 0 off"));
@@ -192,9 +192,9 @@ TEST_F(BackendTest, DirtyLog_NeedsBothTheLogAndTheFeature) {
   EXPECT_THAT(device.take_notes(), IsEmpty());
   ASSERT_TRUE(front->set_features(features | kLogAll));
   EXPECT_THAT(device.take_notes(), testing::Contains("dirty log on"));
-  const auto first = device.log;
+  const auto first = device.log();
   ASSERT_TRUE(front->set_log_base(2048, 1024, log.get()));  // A log of another size replaces it.
-  EXPECT_NE(device.log, first);
+  EXPECT_NE(device.log(), first);
   ASSERT_TRUE(front->set_features(features));
   EXPECT_THAT(device.take_notes(), testing::Contains("dirty log off"));
   EXPECT_FALSE(front->set_log_base(4097, 0, log.get()));
@@ -204,20 +204,20 @@ TEST_F(BackendTest, SetMemTable_ReplacesTheMemory) {
   set_up();
   auto other = *guestmem::SharedMemory::create(guestmem::GuestAddress(0x10000000), 8192);
   ASSERT_TRUE(front->set_mem_table({{Frontend::share(memory), Frontend::share(other)}}));
-  EXPECT_EQ(device.map->region_count(), 2u);
+  EXPECT_EQ(device.map()->region_count(), 2u);
   ASSERT_TRUE(front->set_mem_table({{Frontend::share(other)}}));
-  EXPECT_EQ(device.map->contiguous(memory.description().guest, 1), nullptr);
-  EXPECT_NE(device.map->contiguous(other.description().guest, 8192), nullptr);
+  EXPECT_EQ(device.map()->contiguous(memory.description().guest, 1), nullptr);
+  EXPECT_NE(device.map()->contiguous(other.description().guest, 8192), nullptr);
 }
 
 TEST_F(BackendTest, SetMemTable_OverlapOrSmallFile_IsRefusedAndChangesNothing) {
   set_up();
-  const auto before = device.map;
+  const auto before = device.map();
   EXPECT_FALSE(front->set_mem_table({{Frontend::share(memory), Frontend::share(memory)}}));
   auto region = Frontend::share(memory);
   region.description.size += 1;
   EXPECT_FALSE(front->set_mem_table({{region}}));
-  EXPECT_EQ(device.map, before);
+  EXPECT_EQ(device.map(), before);
 }
 
 TEST_F(BackendTest, SetMemTable_CountAndDescriptorsDisagree_IsRefused) {
@@ -236,16 +236,16 @@ TEST_F(BackendTest, SetMemTable_CountAndDescriptorsDisagree_IsRefused) {
 TEST_F(BackendTest, AddAndRemMemReg_ShareTheOldRegions) {
   ASSERT_TRUE(front->negotiate(virtio::kVersion1));
   ASSERT_TRUE(front->add_mem_reg(Frontend::share(memory)));
-  const auto before = device.map;
+  const auto before = device.map();
   auto other = *guestmem::SharedMemory::create(guestmem::GuestAddress(0x10000000), 8192);
   ASSERT_TRUE(front->add_mem_reg(Frontend::share(other)));
-  EXPECT_EQ(device.map->region_count(), 2u);
-  EXPECT_EQ(device.map->contiguous(memory.description().guest, 1),
+  EXPECT_EQ(device.map()->region_count(), 2u);
+  EXPECT_EQ(device.map()->contiguous(memory.description().guest, 1),
             before->contiguous(memory.description().guest, 1));
   EXPECT_FALSE(front->add_mem_reg(Frontend::share(other))) << "overlaps";
   EXPECT_TRUE(front->rem_mem_reg(other.description(), event.get())) << "with a stray descriptor";
   EXPECT_FALSE(front->rem_mem_reg(other.description())) << "gone already";
-  EXPECT_EQ(device.map->region_count(), 1u);
+  EXPECT_EQ(device.map()->region_count(), 1u);
 }
 
 TEST_F(BackendTest, Status_IsKeptAndZeroResets) {
@@ -281,7 +281,7 @@ TEST_F(BackendTest, GetConfig_WithoutConfig_IsNotOffered) {
 }
 
 TEST_F(BackendTest, GetConfig_GivesTheWantedBytes) {
-  device.config_text = "0123456789";
+  device.set_config("0123456789");
   set_up();
   ASSERT_TRUE(front->has(ProtocolFeature::config));
   EXPECT_EQ(as_text(*front->get_config(0, 10)), "0123456789");
@@ -293,7 +293,7 @@ TEST_F(BackendTest, GetConfig_GivesTheWantedBytes) {
 }
 
 TEST_F(BackendTest, GetConfig_WithoutRoomInTheRequest_IsAnswered) {
-  device.config_text = "0123456789";
+  device.set_config("0123456789");
   set_up();
   ConfigAccess access{};
   access.size = 10;
@@ -307,7 +307,7 @@ TEST_F(BackendTest, GetConfig_WithoutRoomInTheRequest_IsAnswered) {
 }
 
 TEST_F(BackendTest, SetConfig_IsRefusedButDoesNotEndTheConnection) {
-  device.config_text = "0123456789";
+  device.set_config("0123456789");
   set_up();
   EXPECT_FALSE(front->set_config(0, as_bytes("x")));
   ASSERT_TRUE(front->set_protocol_features(kKnownProtocolFeatures & ~bit(ProtocolFeature::reply_ack)));
@@ -315,10 +315,18 @@ TEST_F(BackendTest, SetConfig_IsRefusedButDoesNotEndTheConnection) {
   EXPECT_EQ(as_text(*front->get_config(0, 1)), "0");
 }
 
-TEST_F(BackendTest, SetBackendReqFd_IsKept) {
+TEST_F(BackendTest, SetBackendReqFd_IsKeptWhileConnected) {
   set_up();
-  ASSERT_TRUE(front->set_backend_req_fd(event.get()));
-  EXPECT_TRUE(backend->request_socket());
+  int ends[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+  const UniqueFd mine(ends[0]);
+  {
+    const UniqueFd theirs(ends[1]);
+    ASSERT_TRUE(front->set_backend_req_fd(theirs.get()));
+  }
+  EXPECT_EQ(::send(mine.get(), "x", 1, MSG_NOSIGNAL), 1);
+  disconnect();
+  EXPECT_EQ(::send(mine.get(), "x", 1, MSG_NOSIGNAL), -1);
 }
 
 TEST_F(BackendTest, Reconnect_BeginsAnew) {

@@ -3,6 +3,7 @@
 #include <sys/eventfd.h>
 
 #include <atomic>
+#include <chrono>
 #include <random>
 #include <thread>
 
@@ -218,6 +219,71 @@ TEST_P(TwoThreads, RandomRun_LosesNoKickAndNoSignal) {
 INSTANTIATE_TEST_SUITE_P(Sizes, TwoThreads,
                          testing::Values(Shape{4, false}, Shape{4, true}, Shape{64, false}, Shape{64, true},
                                          Shape{32768, false}, Shape{32768, true}));
+
+// One side spins and so acts in the very moment in which the other goes to sleep: that is where a missing
+// barrier between "wake me" and the last look at the ring would lose the wake-up.
+class OneSleeper : public testing::TestWithParam<bool> {
+ protected:
+  static constexpr std::uint64_t kRounds = 30000;
+
+  static bool spin(auto&& done) {
+    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    for (std::uint32_t turn = 1; !done(); ++turn) {
+      if (turn % 1024 != 0) continue;
+      if (std::chrono::steady_clock::now() > give_up) return false;
+      std::this_thread::yield();  // Both threads may share one processor.
+    }
+    return true;
+  }
+};
+
+TEST_P(OneSleeper, DeviceSleeps_NoKickIsLost) {
+  Ring ring(4, {.event_idx = GetParam()});
+  Event kick;
+  std::jthread worker([&] {
+    Chain chain;
+    for (std::uint64_t handled = 0; handled < kRounds;) {
+      if (ring.device.pop(chain, *ring.map) == Pop::chain) {
+        ring.device.push_used(chain.head, 0);
+        ring.device.publish();
+        ++handled;
+      } else if (!ring.device.enable_kicks() && !kick.wait_for()) {
+        return;
+      } else {
+        ring.device.disable_kicks();
+      }
+    }
+  });
+  for (std::uint64_t round = 0; round < kRounds; ++round) {
+    ASSERT_TRUE(ring.driver.add({}, {{{kGuestBase, 1}}}, 0));
+    if (ring.driver.kick_needed()) kick.signal();
+    ASSERT_TRUE(spin([&] { return ring.driver.poll_used().has_value(); })) << "kick lost in round " << round;
+  }
+}
+
+TEST_P(OneSleeper, DriverSleeps_NoSignalIsLost) {
+  Ring ring(4, {.event_idx = GetParam()});
+  Event call;
+  std::jthread worker([&] {
+    Chain chain;
+    for (std::uint64_t handled = 0; handled < kRounds; ++handled) {
+      if (!spin([&] { return ring.device.pop(chain, *ring.map) == Pop::chain; })) return;
+      ring.device.push_used(chain.head, 0);
+      ring.device.publish();
+      if (ring.device.needs_signal()) call.signal();
+    }
+  });
+  for (std::uint64_t round = 0; round < kRounds; ++round) {
+    ring.driver.disable_interrupts();
+    ASSERT_TRUE(ring.driver.add({}, {{{kGuestBase, 1}}}, 0));
+    while (!ring.driver.poll_used()) {
+      if (ring.driver.enable_interrupts()) continue;
+      ASSERT_TRUE(call.wait_for()) << "signal lost in round " << round;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(EventIndex, OneSleeper, testing::Bool());
 
 }  // namespace
 }  // namespace fusewire::virtio
