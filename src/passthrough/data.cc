@@ -10,6 +10,7 @@
 #include "io/blocking.h"
 #include "io/worker_pool.h"
 #include "passthrough/answer.h"
+#include "passthrough/credentials.h"
 #include "passthrough/lock_table.h"
 #include "passthrough/open_directory.h"
 #include "passthrough/passthrough.h"
@@ -31,8 +32,16 @@ Result<void> sync_file(int fd, bool data_only) {
   return {};
 }
 
-Result<void> allocate(int fd, const fuse_fallocate_in& in) {
+// FALLOCATE and COPY_FILE_RANGE change a file as WRITE does, but have no flag that says whether set-user-id
+// and set-group-id go. With FUSE_HANDLE_KILLPRIV_V2 the guest's kernel leaves it to us: they stay for its
+// root alone.
+bool kills_privileges(const Header& header, bool killpriv_v2) {
+  return killpriv_v2 && header.uid != GuestUid{0};
+}
+
+Result<void> allocate(int fd, const fuse_fallocate_in& in, bool kills) {
   if (!io::is_file_range(in.offset, in.length)) return fail(EFBIG);
+  const ScopedFsetidDrop kill_privileges(kills);
   const int mode = static_cast<int>(in.mode);
   const auto offset = static_cast<off_t>(in.offset);
   const auto length = static_cast<off_t>(in.length);
@@ -55,18 +64,21 @@ struct Copying {
   Call<Op> call;
   std::shared_ptr<OpenFile> from;
   std::shared_ptr<OpenFile> to;
+  std::uint64_t length;  // at most this many bytes
+  bool kills_privileges;
 };
 
 // The bytes copied; an error counts only if there are none.
 template <class Op>
-Result<std::uint64_t> copy(const Copying<Op>& copying, std::uint64_t length) {
+Result<std::uint64_t> copy(const Copying<Op>& copying) {
   const fuse_copy_file_range_in& in = copying.call.in;
+  const ScopedFsetidDrop kill_privileges(copying.kills_privileges);
   if (!io::is_file_range(in.off_in, 0) || !io::is_file_range(in.off_out, 0)) return fail(EINVAL);
   auto from = static_cast<off_t>(in.off_in);
   auto to = static_cast<off_t>(in.off_out);
   std::uint64_t copied = 0;
   do {
-    const std::uint64_t piece = std::min(length - copied, kCopyPiece);
+    const std::uint64_t piece = std::min(copying.length - copied, kCopyPiece);
     const ssize_t moved =
         ::copy_file_range(copying.from->fd.get(), &from, copying.to->fd.get(), &to, piece, 0);
     if (moved < 0) {
@@ -76,7 +88,7 @@ Result<std::uint64_t> copy(const Copying<Op>& copying, std::uint64_t length) {
     }
     if (moved == 0) break;  // the end of the source
     copied += static_cast<std::uint64_t>(moved);
-  } while (copied < length && !copying.call.reply.interrupted());
+  } while (copied < copying.length && !copying.call.reply.interrupted());
   return copied;
 }
 
@@ -93,13 +105,18 @@ using FileResult = Result<std::shared_ptr<OpenFile>>;
 
 // Uses `call` up.
 template <class Op>
-void start_copy(io::WorkerPool& pool, Call<Op>& call, FileResult from, FileResult to, std::uint64_t length) {
+void start_copy(io::WorkerPool& pool, Call<Op>& call, FileResult from, FileResult to, std::uint64_t length,
+                bool kills_privileges) {
   if (!from) return std::move(call.reply).error(from.error());
   if (!to) return std::move(call.reply).error(to.error());
   if (call.in.flags != 0) return std::move(call.reply).error(EINVAL);
-  Copying<Op> copying{.call = std::move(call), .from = std::move(*from), .to = std::move(*to)};
-  pool.submit([moved = std::move(copying), length]() mutable {
-    const auto copied = copy(moved, length);
+  Copying<Op> copying{.call = std::move(call),
+                      .from = std::move(*from),
+                      .to = std::move(*to),
+                      .length = length,
+                      .kills_privileges = kills_privileges};
+  pool.submit([moved = std::move(copying)]() mutable {
+    const auto copied = copy(moved);
     if (!copied) return std::move(moved.call.reply).error(for_guest(copied.error()));
     send_copied(moved.call, *copied);
   });
@@ -136,8 +153,9 @@ void PassthroughFs::fallocate(Call<op::Fallocate> call) {
   if (const auto writable = check_writable(); !writable) return std::move(call.reply).error(writable.error());
   auto opened = file(call.in.fh);
   if (!opened) return std::move(call.reply).error(opened.error());
-  pool().submit([moved = std::move(call), file = std::move(*opened)]() mutable {
-    answer(moved, allocate(file->fd.get(), moved.in));
+  const bool kills = kills_privileges(call.header, negotiated().killpriv_v2);
+  pool().submit([moved = std::move(call), file = std::move(*opened), kills]() mutable {
+    answer(moved, allocate(file->fd.get(), moved.in, kills));
   });
 }
 
@@ -158,13 +176,15 @@ void PassthroughFs::copy_file_range(Call<op::CopyFileRange> call) {
   const auto writable = check_writable();
   if (!writable) return std::move(call.reply).error(writable.error());
   const std::uint64_t length = std::min<std::uint64_t>(call.in.len, kMostIn32Bits);
-  start_copy(pool(), call, file(call.in.fh_in), file(call.in.fh_out), length);
+  const bool kills = kills_privileges(call.header, negotiated().killpriv_v2);
+  start_copy(pool(), call, file(call.in.fh_in), file(call.in.fh_out), length, kills);
 }
 
 void PassthroughFs::copy_file_range_64(Call<op::CopyFileRange64> call) {
   const auto writable = check_writable();
   if (!writable) return std::move(call.reply).error(writable.error());
-  start_copy(pool(), call, file(call.in.fh_in), file(call.in.fh_out), call.in.len);
+  const bool kills = kills_privileges(call.header, negotiated().killpriv_v2);
+  start_copy(pool(), call, file(call.in.fh_in), file(call.in.fh_out), call.in.len, kills);
 }
 
 }  // namespace fusewire::passthrough

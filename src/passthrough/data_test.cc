@@ -339,6 +339,30 @@ TEST_F(FileOpsTest, Fallocate_AllocatesAndPunches) {
   EXPECT_TRUE(share_.read_host("f").substr(0, 4096) == pattern(16384).substr(0, 4096));
 }
 
+// Neither request has a flag that says so: the guest's root keeps the bits, everybody else loses them.
+TEST_F(FileOpsTest, FallocateAndCopy_ByAnOrdinaryUser_ClearSetIdBits) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root: only CAP_FSETID keeps the bits";
+  share_.write_host("from", "0123456789");
+  share_.write_host("to", "x");
+  const File from = open(share_, "from", O_RDONLY);
+  const File to = open(share_, "to", O_RDWR);
+  fuse_copy_file_range_in copy{};
+  copy.fh_in = from.handle;
+  copy.fh_out = to.handle;
+  copy.len = 10;
+  const fuse_fallocate_in allocation{.fh = to.handle, .offset = 0, .length = 8192, .mode = 0, .padding = 0};
+  const auto mode_after = [&](Request request, std::uint32_t uid) {
+    EXPECT_EQ(::chmod(share_.host("to").c_str(), 06777), 0);
+    EXPECT_EQ(share_.send(request.uid(uid)).error, 0);
+    return share_.stat_host("to").st_mode & 07777;
+  };
+  EXPECT_EQ(mode_after(Request(FUSE_FALLOCATE).arg(allocation), 0), 06777U);
+  EXPECT_EQ(mode_after(Request(FUSE_FALLOCATE).arg(allocation), 1000), 0777U);
+  EXPECT_EQ(mode_after(Request(FUSE_COPY_FILE_RANGE).arg(copy), 0), 06777U);
+  EXPECT_EQ(mode_after(Request(FUSE_COPY_FILE_RANGE).arg(copy), 1000), 0777U);
+  EXPECT_EQ(mode_after(Request(FUSE_COPY_FILE_RANGE_64).arg(copy), 1000), 0777U);
+}
+
 TEST_F(FileOpsTest, Fallocate_ThatCannotBe_IsItsErrno) {
   share_.write_host("f", "x");
   const File file = open(share_, "f", O_RDWR);
