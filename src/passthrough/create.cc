@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "passthrough/answer.h"
+#include "passthrough/c_string.h"
 #include "passthrough/credentials.h"
 #include "passthrough/device_number.h"
 #include "passthrough/open_flags.h"
@@ -66,14 +67,14 @@ void PassthroughFs::remove_unlabelled(int directory, const char* name, int fd) c
 }
 
 void PassthroughFs::mkdir(Call<op::Mkdir> call) {
-  const char* name = call.tail.name.data();
+  const char* name = c_string(call.tail.name);
   const mode_t mode = call.in.mode & 07777;
   answer(call, make_entry(call.header, name, call.in.umask, call.tail.extensions,
                           [&](int directory) { return ::mkdirat(directory, name, mode); }));
 }
 
 void PassthroughFs::mknod(Call<op::Mknod> call) {
-  const char* name = call.tail.name.data();
+  const char* name = c_string(call.tail.name);
   const mode_t mode = call.in.mode & (S_IFMT | 07777);
   const dev_t device = decode_device(call.in.rdev);
   answer(call, make_entry(call.header, name, call.in.umask, call.tail.extensions,
@@ -81,8 +82,8 @@ void PassthroughFs::mknod(Call<op::Mknod> call) {
 }
 
 void PassthroughFs::symlink(Call<op::Symlink> call) {
-  const char* name = call.tail.name.data();
-  const char* target = call.tail.target.data();
+  const char* name = c_string(call.tail.name);
+  const char* target = c_string(call.tail.target);
   answer(call, make_entry(call.header, name, 0, call.tail.extensions,
                           [&](int directory) { return ::symlinkat(target, directory, name); }));
 }
@@ -161,9 +162,9 @@ Result<CreateOut> PassthroughFs::do_create(const Header& header, const fuse_crea
   // The host may remove and make the name between the two; a guest's request does not wait for it for ever.
   constexpr int kMostAttempts = 8;
   for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
-    auto created = create_new(header, in, entry.name.data(), entry.extensions, O_CREAT | O_EXCL);
+    auto created = create_new(header, in, c_string(entry.name), entry.extensions, O_CREAT | O_EXCL);
     if (created || created.error() != Errno{EEXIST} || (in.flags & O_EXCL) != 0) return created;
-    auto existing = create_existing(header, in, entry.name.data());
+    auto existing = create_existing(header, in, c_string(entry.name));
     if (existing || existing.error() != Errno{ENOENT}) return existing;
   }
   return fail(ESTALE);

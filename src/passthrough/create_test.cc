@@ -17,15 +17,12 @@ namespace fusewire::passthrough {
 namespace {
 
 using testing::Answer;
-using testing::Harness;
 using testing::Request;
 using testing::Share;
 using testing::User;
 
 constexpr User kUser{.uid = 4711, .gid = 4712};
 constexpr std::uint32_t kDirectoryGroup = 4713;
-
-constexpr std::uint64_t bit(Cap cap) { return static_cast<std::uint64_t>(cap); }
 
 void use_posix_acl(Config& config) {
   config.xattr = true;
@@ -275,6 +272,7 @@ TEST(Tmpfile, HasNoName_UntilItIsLinked) {
 }
 
 TEST(Tmpfile, WithExcl_CannotBeLinked) {
+  FUSEWIRE_NEEDS_ROOT();
   Share share;
   const Answer answer = share.send(tmpfile_request(O_RDWR | O_EXCL));
   if (answer.error == EOPNOTSUPP) GTEST_SKIP() << "no O_TMPFILE on " << share.host("");

@@ -26,7 +26,7 @@ class HandleTable {
     const FileHandle handle{next_.fetch_add(1, std::memory_order_relaxed)};
     Shard& shard = shard_of(handle);
     const std::lock_guard lock(shard.mutex);
-    shard.entries.emplace(handle.get(), std::move(entry));
+    shard.entries[handle.get()] = std::move(entry);
     return handle;
   }
 

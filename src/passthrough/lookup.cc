@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "passthrough/answer.h"
+#include "passthrough/c_string.h"
 #include "passthrough/passthrough.h"
 
 namespace fusewire::passthrough {
@@ -35,7 +36,7 @@ Result<bool> is_below(int directory, const Identity& root) {
 }  // namespace
 
 void PassthroughFs::lookup(Call<op::Lookup> call) {
-  answer(call, do_lookup(call.header.node, call.tail.name.data()));
+  answer(call, do_lookup(call.header.node, c_string(call.tail.name)));
 }
 
 void PassthroughFs::forget_node(NodeId node, std::uint64_t lookups) { inodes_.forget(node, lookups); }

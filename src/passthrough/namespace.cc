@@ -8,6 +8,7 @@
 #include <array>
 
 #include "passthrough/answer.h"
+#include "passthrough/c_string.h"
 #include "passthrough/passthrough.h"
 
 namespace fusewire::passthrough {
@@ -46,11 +47,11 @@ Result<void> PassthroughFs::remove_name(NodeId parent, const char* name, int fla
 }
 
 void PassthroughFs::unlink(Call<op::Unlink> call) {
-  answer(call, remove_name(call.header.node, call.tail.name.data(), 0));
+  answer(call, remove_name(call.header.node, c_string(call.tail.name), 0));
 }
 
 void PassthroughFs::rmdir(Call<op::Rmdir> call) {
-  answer(call, remove_name(call.header.node, call.tail.name.data(), AT_REMOVEDIR));
+  answer(call, remove_name(call.header.node, c_string(call.tail.name), AT_REMOVEDIR));
 }
 
 Result<void> PassthroughFs::do_rename(NodeId old_parent, NodeId new_parent, const EntryNames& names,
@@ -62,8 +63,8 @@ Result<void> PassthroughFs::do_rename(NodeId old_parent, NodeId new_parent, cons
   const auto to = writable_parent(new_parent);
   if (!to) return fail(to.error());
   // The raw call: libc may have a fallback for flags that the file system does not know.
-  if (::syscall(SYS_renameat2, from->fd.get(), names.old_name.data(), to->fd.get(), names.new_name.data(),
-                flags) != 0)
+  if (::syscall(SYS_renameat2, from->fd.get(), c_string(names.old_name), to->fd.get(),
+                c_string(names.new_name), flags) != 0)
     return fail_errno();
   return {};
 }
@@ -92,7 +93,7 @@ Result<fuse_entry_out> PassthroughFs::do_link(NodeId target, NodeId parent, cons
 }
 
 void PassthroughFs::link(Call<op::Link> call) {
-  answer(call, do_link(NodeId{call.in.oldnodeid}, call.header.node, call.tail.name.data()));
+  answer(call, do_link(NodeId{call.in.oldnodeid}, call.header.node, c_string(call.tail.name)));
 }
 
 }  // namespace fusewire::passthrough

@@ -172,10 +172,10 @@ class ReachTest : public ::testing::TestWithParam<Reach> {
  protected:
   // Null, and the test skipped, where the host cannot do it.
   std::unique_ptr<Share> share() const {
-    const auto [mode, below] = GetParam();
-    if (mode != FileHandleMode::never && ::geteuid() != 0) return nullptr;
-    return std::make_unique<Share>([mode = mode](Config& config) { config.file_handles = mode; },
-                                   Harness::kAllCaps, below);
+    const Reach& reach = GetParam();
+    if (reach.mode != FileHandleMode::never && ::geteuid() != 0) return nullptr;
+    return std::make_unique<Share>([&](Config& config) { config.file_handles = reach.mode; },
+                                   Harness::kAllCaps, reach.below);
   }
 };
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "passthrough/c_string.h"
 #include "passthrough/proc_cwd.h"
 
 namespace fusewire::passthrough {
@@ -56,7 +57,7 @@ Result<void> ScopedLabel::apply(const ProcSelfFd& proc, int path_fd) const {
   if (const auto entered = enter_proc_self_fd(proc); !entered) return entered;
   const ProcSelfFd::Name name(path_fd);
   const auto& label = by_xattr_->security_label;
-  if (::setxattr(name.c_str(), by_xattr_->security_xattr.data(), label.data(), label.size(), 0) != 0)
+  if (::setxattr(name.c_str(), c_string(by_xattr_->security_xattr), label.data(), label.size(), 0) != 0)
     return fail_errno();
   return {};
 }
