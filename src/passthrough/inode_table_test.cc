@@ -154,6 +154,7 @@ TEST_F(InodeTableTest, Race_OfLookupAndForget_LosesNoNodeAndLeavesNone) {
   }
   std::atomic<int> lost{0};
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       for (int round = 0; round < kRounds; ++round) {

@@ -187,6 +187,7 @@ TEST(Lookup, ManyThreads_CountsStayRight) {
   Share share;
   for (const char* name : {"a", "b"}) share.write_host(name, name);
   std::vector<std::thread> threads;
+  threads.reserve(4);
   std::atomic<int> stale{0};
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
