@@ -19,6 +19,6 @@ Progress read_direct_at(int fd, IoVecs& to, std::uint64_t offset);
 Progress write_direct_at(int fd, IoVecs& from, std::uint64_t offset, int flags = 0);
 
 // The most that one call moves through the buffer.
-inline constexpr std::size_t kBounceSize = 256 * 1024;
+inline constexpr std::size_t kBounceSize = std::size_t{256} * 1024;
 
 }  // namespace fusewire::io

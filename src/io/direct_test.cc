@@ -43,7 +43,7 @@ class DirectTest : public testing::Test {
 };
 
 TEST_F(DirectTest, MisalignedPieces_AreWrittenAndReadBack) {
-  const std::string data = pattern(kBounceSize + 3 * 4096);
+  const std::string data = pattern(kBounceSize + 12288);
   std::string memory = "x" + data;  // at an odd address
   auto parts = cut(memory.data() + 1, data.size(), 1000);
   IoVecs from(parts);

@@ -41,10 +41,13 @@ Result<pthread_t> start_thread(std::move_only_function<void()> body, const std::
   if (error != 0) return fail(error);
   if (stack_size != 0) error = pthread_attr_setstacksize(&attributes, stack_size);
   pthread_t thread{};
-  if (error == 0) error = create_blocked(thread, attributes, start.get());
+  if (error == 0) {
+    Start* const given = start.release();  // thread_main's, if there is a thread
+    error = create_blocked(thread, attributes, given);
+    if (error != 0) start.reset(given);
+  }
   pthread_attr_destroy(&attributes);
   if (error != 0) return fail(error);
-  (void)start.release();  // thread_main's now
   return thread;
 }
 

@@ -256,7 +256,7 @@ TEST_F(WriteTest, ReadOnlyShare_IsErofs) {
 
 TEST(DirectIoTest, PiecesThatTheHostWouldRefuse_AreReadAndWritten) {
   Share share([](Config& config) { config.allow_direct_io = true; });
-  const std::string data = pattern(8 * 4096);
+  const std::string data = pattern(32768);
   share.write_host("f", data);
   const NodeId node = share.node("f");
   const Answer opened = share.open(node, O_RDWR | O_DIRECT);
@@ -265,8 +265,8 @@ TEST(DirectIoTest, PiecesThatTheHostWouldRefuse_AreReadAndWritten) {
   const File file{.node = node, .handle = opened.as<fuse_open_out>().fh};
   for (const std::size_t piece : {0U, 4096U, 1000U, 333U}) {
     EXPECT_TRUE(share.send(read_request(file, 4096, 4 * 4096).pieces(piece)).text() ==
-                data.substr(4096, 4 * 4096));
-    const std::string changed = pattern(2 * 4096, static_cast<unsigned>(piece));
+                data.substr(4096, 16384));
+    const std::string changed = pattern(8192, static_cast<unsigned>(piece));
     expect_written(share.send(write_request(file, 8192, changed, O_RDWR | O_DIRECT).pieces(piece)),
                    changed.size());
     EXPECT_TRUE(share.send(read_request(file, 8192, 2 * 4096).pieces(piece)).text() == changed);

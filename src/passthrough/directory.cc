@@ -20,7 +20,7 @@ namespace fusewire::passthrough {
 namespace {
 
 // A request may ask for more, but an answer need not be as long.
-constexpr std::size_t kMostReply = 64 * 1024;
+constexpr std::size_t kMostReply = std::size_t{64} * 1024;
 
 bool is_dot_or_dot_dot(std::string_view name) { return name == "." || name == ".."; }
 
@@ -63,11 +63,12 @@ Result<void> append_entries(OpenDirectory& directory, std::uint64_t offset, cons
   DirectoryStream& stream = directory.stream;
   if (const auto sought = stream.seek(offset); !sought) return fail(sought.error());
   for (;;) {
-    auto entry = stream.peek();
-    if (!entry) return fail(entry.error());
-    if (!*entry) return {};
-    hide_parent_of_root(*directory.inode, **entry);
-    const Appended appended = append(**entry);
+    const auto found = stream.peek();
+    if (!found) return fail(found.error());
+    if (*found == nullptr) return {};
+    DirectoryEntry entry = **found;
+    hide_parent_of_root(*directory.inode, entry);
+    const Appended appended = append(entry);
     if (appended == Appended::full) {
       // An empty answer would mean the end of the directory.
       if (writer.empty()) return fail(EINVAL);

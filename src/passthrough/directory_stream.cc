@@ -46,11 +46,11 @@ Result<void> DirectoryStream::seek(std::uint64_t position) {
   return {};
 }
 
-Result<std::optional<DirectoryEntry>> DirectoryStream::peek() {
+Result<const DirectoryEntry*> DirectoryStream::peek() {
   if (batch_next_ == batch_end_) {
     const auto filled = fill();
     if (!filled) return fail(filled.error());
-    if (!*filled) return std::nullopt;
+    if (!*filled) return nullptr;
   }
   RecordHead head;
   const std::byte* const record = batch_.get() + batch_next_;
@@ -59,10 +59,11 @@ Result<std::optional<DirectoryEntry>> DirectoryStream::peek() {
   FUSEWIRE_CHECK(head.reclen > kNameOffset && head.reclen <= batch_end_ - batch_next_);
   // SAFETY: char may alias; the kernel ends each name with a NUL inside its record.
   const char* const name = reinterpret_cast<const char*>(record + kNameOffset);
-  return DirectoryEntry{.ino = head.ino,
-                        .next = head.off,
-                        .type = head.type,
-                        .name = {name, ::strnlen(name, head.reclen - kNameOffset)}};
+  entry_ = {.ino = head.ino,
+            .next = head.off,
+            .type = head.type,
+            .name = {name, ::strnlen(name, head.reclen - kNameOffset)}};
+  return &entry_;
 }
 
 void DirectoryStream::advance() {

@@ -11,7 +11,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string_view>
 
@@ -41,9 +40,9 @@ class DirectoryStream {
   // system does not take.
   Result<void> seek(std::uint64_t position);
 
-  // The entry at the position, without going past it; nullopt at the end, where a later call may find more.
+  // The entry at the position, without going past it; null at the end, where a later call may find more.
   // Errors: those of getdents64(2); ENOENT when the directory was removed.
-  Result<std::optional<DirectoryEntry>> peek();
+  Result<const DirectoryEntry*> peek();
   // Goes past the entry that peek() returned.
   void advance();
 
@@ -52,7 +51,7 @@ class DirectoryStream {
   void rest();
 
   // The bytes of one batch.
-  static constexpr std::size_t kBatchSize = 32 * 1024;
+  static constexpr std::size_t kBatchSize = std::size_t{32} * 1024;
   // Streams that may keep unread entries between requests; the others read them again. Bounds what a guest
   // that opens many directories and reads each a little can make us hold (64 MiB).
   static constexpr int kMaxKeptBatches = 2048;
@@ -62,6 +61,7 @@ class DirectoryStream {
   void drop_batch();
 
   UniqueFd fd_;
+  DirectoryEntry entry_;        // what peek() returned
   std::uint64_t position_ = 0;  // of the next entry
   bool at_start_ = true;        // nothing was read since the descriptor was put to position 0
   bool must_seek_ = false;      // the descriptor stands elsewhere than position_

@@ -37,7 +37,7 @@ class DirectoryStreamTest : public ::testing::Test {
     while (all.size() < limit) {
       const auto entry = stream.peek();
       EXPECT_TRUE(entry.has_value());
-      if (!entry || !*entry) break;
+      if (!entry || *entry == nullptr) break;
       all.emplace_back((*entry)->name);
       stream.advance();
     }
@@ -55,7 +55,7 @@ TEST_F(DirectoryStreamTest, ReadsEveryEntryOnceWithItsTypeAndNumber) {
   for (;;) {
     const auto entry = stream->peek();
     ASSERT_TRUE(entry.has_value());
-    if (!*entry) break;
+    if (*entry == nullptr) break;
     const std::string name((*entry)->name);
     EXPECT_EQ((*entry)->name.data()[name.size()], '\0');
     EXPECT_TRUE(seen.insert(name).second) << name;
@@ -76,10 +76,10 @@ TEST_F(DirectoryStreamTest, Peek_DoesNotMoveOn) {
   make("a");
   const auto stream = open();
   const auto first = stream->peek();
-  ASSERT_TRUE(first.has_value() && first->has_value());
+  ASSERT_TRUE(first.has_value() && *first != nullptr);
   const std::string name((*first)->name);
   const auto again = stream->peek();
-  ASSERT_TRUE(again.has_value() && again->has_value());
+  ASSERT_TRUE(again.has_value() && *again != nullptr);
   EXPECT_EQ((*again)->name, name);
 }
 
@@ -87,7 +87,7 @@ TEST_F(DirectoryStreamTest, Seek_ToAnyOldPosition_GoesOnFromThere) {
   make_many(1500);
   const auto stream = open();
   std::vector<std::pair<std::string, std::uint64_t>> all;  // name, position behind it
-  for (auto entry = stream->peek(); entry && *entry; entry = stream->peek()) {
+  for (auto entry = stream->peek(); entry && *entry != nullptr; entry = stream->peek()) {
     all.emplace_back((*entry)->name, (*entry)->next);
     stream->advance();
   }
@@ -148,7 +148,7 @@ TEST_F(DirectoryStreamTest, DirectoryRemovedWhileOpen_IsTheEndOrEnoent) {
   ASSERT_EQ(::rmdir(directory_.path().c_str()), 0);
   const auto entry = stream->peek();
   if (entry) {
-    EXPECT_FALSE(entry->has_value());
+    EXPECT_EQ(*entry, nullptr);
   } else {
     EXPECT_EQ(entry.error(), Errno{ENOENT});
   }

@@ -269,6 +269,7 @@ TEST_F(LockTest, Interrupt_EndsTheWaitWithEintr_AndNoLockIsLeft) {
 TEST_F(LockTest, StoppingQueue_EndsItsWaitsWithEnolck) {
   EXPECT_EQ(setlk(alice_, kAlice, F_WRLCK), 0);
   std::vector<std::unique_ptr<MemorySlot>> waiting;
+  waiting.reserve(LockWaiters::kMaxWaiters);
   for (int i = 0; i < 50; ++i)
     waiting.push_back(
         share_.kernel().start(request(FUSE_SETLKW, bob_, kBob + static_cast<unsigned>(i), F_WRLCK).queue(3)));
@@ -334,6 +335,7 @@ TEST_F(LockTest, Flock_BelongsToTheHandle) {
 TEST_F(LockTest, MoreWaitsThanPlaces_AreEnolck) {
   EXPECT_EQ(setlk(alice_, kAlice, F_WRLCK), 0);
   std::vector<std::unique_ptr<MemorySlot>> waiting;
+  waiting.reserve(LockWaiters::kMaxWaiters);
   for (std::size_t i = 0; i < LockWaiters::kMaxWaiters; ++i)
     waiting.push_back(start_wait(bob_, 1000 + i, F_WRLCK));
   for (const auto& slot : waiting) ASSERT_FALSE(slot->answered());
@@ -345,6 +347,7 @@ TEST_F(LockTest, MoreWaitsThanPlaces_AreEnolck) {
 TEST_F(LockTest, WaitsHoldUpNeitherQueueNorPool) {
   EXPECT_EQ(setlk(alice_, kAlice, F_WRLCK), 0);
   std::vector<std::unique_ptr<MemorySlot>> waiting;
+  waiting.reserve(LockWaiters::kMaxWaiters);
   for (unsigned i = 0; i < 40; ++i) waiting.push_back(start_wait(bob_, 1000 + i, F_RDLCK));
   EXPECT_EQ(
       share_.send(Request(FUSE_FSYNC, node_).arg(fuse_fsync_in{.fh = bob_, .fsync_flags = 0, .padding = 0}))

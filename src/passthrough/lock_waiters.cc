@@ -23,7 +23,7 @@ namespace fusewire::passthrough {
 
 namespace {
 
-constexpr std::size_t kStackSize = 256 * 1024;
+constexpr std::size_t kStackSize = std::size_t{256} * 1024;
 constexpr auto kFirstPause = std::chrono::milliseconds(1);
 constexpr auto kLongestPause = std::chrono::milliseconds(16);
 
@@ -153,7 +153,7 @@ int LockWaiters::attempt_until_over(const TicketPtr& ticket, Attempt& attempt) {
   std::unique_lock lock(shared.mutex);
   ticket->thread = pthread_self();
   for (;;) {
-    if (ticket->cancelled) return errno_of(*ticket->cancelled);
+    if (const auto reason = ticket->cancelled) return errno_of(*reason);
     ticket->in_call = true;
     lock.unlock();
     const int error = attempt();
@@ -213,15 +213,15 @@ void LockWaiters::keep(const std::shared_ptr<Shared>& shared) {
 
 void LockWaiters::end_all() {
   std::unique_lock lock(shared_->mutex);
-  if (!shared_->keeper) return;
+  const auto keeper = shared_->keeper;
+  if (!keeper) return;
   shared_->stopping = true;
   for (const TicketPtr& ticket : shared_->running) {
     if (!ticket->cancelled) ticket->cancelled = InterruptReason::stopping;
   }
   shared_->changed.notify_all();
-  const pthread_t keeper = *shared_->keeper;
   lock.unlock();
-  pthread_join(keeper, nullptr);
+  pthread_join(*keeper, nullptr);
   lock.lock();
   shared_->keeper.reset();
   shared_->stopping = false;

@@ -135,6 +135,7 @@ TEST_F(LockWaitersTest, Reserve_BeyondTheCap_IsEnolckUntilAPlaceIsFree) {
 TEST_F(LockWaitersTest, EndAll_BreaksManyWaitsOff_AndNewOnesMayFollow) {
   constexpr int kCount = 300;
   std::vector<UniqueFd> fds;
+  fds.reserve(kCount);
   for (int i = 0; i < kCount; ++i) fds.push_back(open());
   std::atomic<int> stopped = 0;
   LockWaiters waiters;

@@ -88,9 +88,9 @@ std::span<const std::byte> bytes_of_value(const std::vector<char>& value) {
 }
 
 Result<void> set(const XattrTarget& target, const Call<op::Setxattr>& call) {
+  const char* const name = call.tail.name.data();
   const auto value = call.tail.value;
-  if (::setxattr(target.path(), call.tail.name.data(), value.data(), value.size(),
-                 static_cast<int>(call.in.flags)) != 0)
+  if (::setxattr(target.path(), name, value.data(), value.size(), static_cast<int>(call.in.flags)) != 0)
     return fail_errno();
   return {};
 }
@@ -164,8 +164,8 @@ void PassthroughFs::removexattr(Call<op::Removexattr> call) {
   if (!target) return std::move(call.reply).error(for_guest(target.error()));
   if (const auto writable = check_writable(); !writable) return std::move(call.reply).error(writable.error());
   if (is_refused(call.tail.name, config())) return std::move(call.reply).error(EOPNOTSUPP);
-  if (::removexattr(target->path(), call.tail.name.data()) != 0)
-    return std::move(call.reply).error(Errno{errno});
+  const char* const name = call.tail.name.data();
+  if (::removexattr(target->path(), name) != 0) return std::move(call.reply).error(Errno{errno});
   std::move(call.reply).ok();
 }
 
