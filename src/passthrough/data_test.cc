@@ -2,10 +2,13 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/falloc.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cstring>
+#include <future>
 #include <string>
+#include <vector>
 
 #include "passthrough/testing/share.h"
 
@@ -250,6 +253,59 @@ TEST_F(WriteTest, ReadOnlyShare_IsErofs) {
   in.fh_in = in.fh_out = file.handle;
   EXPECT_EQ(share.send(Request(FUSE_COPY_FILE_RANGE).arg(in)).error, EROFS);
   EXPECT_EQ(share.send(Request(FUSE_COPY_FILE_RANGE_64).arg(in)).error, EROFS);
+}
+
+// --- guest memory that goes away under a request
+
+// A request whose payload and room for a reply are good for 100 bytes and then cannot be reached.
+class BrokenSlot final : public Slot {
+ public:
+  BrokenSlot(const Request& from, bool for_reply) : bytes_(from.encode()) {
+    no_access_ = ::mmap(nullptr, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    request_ = {{bytes_.data(), bytes_.size()}, {no_access_, for_reply ? 0U : 4096U}};
+    room_ = {{good_.data(), good_.size()}, {no_access_, for_reply ? 4096U : 0U}};
+    request = IoVecs(request_);
+    reply_room = IoVecs(room_);
+    can_reply = true;
+  }
+  ~BrokenSlot() override { ::munmap(no_access_, 4096); }
+
+  void done(RequestId, int error, std::size_t) override { error_.set_value(error); }
+  void done_without_reply() override { error_.set_value(-1); }
+  int wait() { return error_.get_future().get(); }
+  std::span<const std::byte> reply() const { return good_; }
+
+ private:
+  std::vector<std::byte> bytes_;
+  std::vector<std::byte> good_ = std::vector<std::byte>(100);
+  void* no_access_ = nullptr;
+  std::vector<iovec> request_, room_;
+  std::promise<int> error_;
+};
+
+TEST_P(ReadTest, Read_IntoMemoryThatGoesAway_IsAnErrorAndNotAShortRead) {
+  share_.write_host("f", pattern(8192));
+  const File file = open(share_, "f", O_RDONLY);
+  BrokenSlot slot(read_request(file, 0, 4196), true);
+  share_.kernel().session().submit(slot);
+  EXPECT_EQ(slot.wait(), EFAULT);
+}
+
+TEST_F(WriteTest, Write_FromMemoryThatGoesAway_CountsWhatWasWritten) {
+  share_.write_host("f", "");
+  const File file = open(share_, "f", O_WRONLY);
+  fuse_write_in in{};
+  in.fh = file.handle;
+  in.size = 100 + 4096;
+  const std::string data = pattern(100);
+  constexpr std::uint32_t kLength = sizeof(fuse_in_header) + sizeof in + 100 + 4096;
+  BrokenSlot slot(Request(FUSE_WRITE, file.node).arg(in).bytes(as_bytes(data)).length(kLength), false);
+  share_.kernel().session().submit(slot);
+  EXPECT_EQ(slot.wait(), 0);
+  fuse_write_out out{};
+  std::memcpy(&out, slot.reply().data(), sizeof out);
+  EXPECT_EQ(out.size, 100U);
+  EXPECT_EQ(share_.read_host("f"), data);
 }
 
 // --- O_DIRECT
