@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -157,32 +158,84 @@ std::vector<std::byte> expected_body() {
   }
 }
 
+// What the tests below need to know of a row, as plain data, so that each test is compiled once and not once
+// a row.
+struct OpCase {
+  const char* name;
+  std::uint32_t opcode;
+  bool has_reply;
+  int reply_size;
+  Request minimal;
+  Request arguments;  // without the tail
+  const char* sent_text;
+  std::vector<std::byte> expected_body;
+  // The minimal request with another announced size; empty where the arguments announce none.
+  std::function<Request(std::uint32_t)> with_size;
+  // Names in the tail: how many, and whether they name an entry to look up, or to make or remove.
+  int names;
+  bool names_are_lookups;
+  bool names_are_entries;
+  bool second_name_is_text;
+};
+
 template <class Op>
-class OpTest : public ::testing::Test {
+std::function<Request(std::uint32_t)> resizer() {
+  using In = typename Op::In;
+  using Tail = typename Op::Tail;
+  if constexpr (std::is_same_v<Tail, Payload> || std::is_same_v<Tail, XattrPair> ||
+                std::is_same_v<Tail, ForgetList> || std::is_same_v<Tail, MappingList>) {
+    return [](std::uint32_t size) {
+      In in = minimal_arguments<In>();
+      if constexpr (requires { in.count; }) {
+        in.count = size;
+      } else if constexpr (requires { in.in_size; }) {
+        in.in_size = size;
+      } else {
+        in.size = size;
+      }
+      Request request(Op::kOpcode);
+      request.arg(in);
+      add_tail(request, Tail{});
+      return request;
+    };
+  } else {
+    return {};
+  }
+}
+
+template <class Op>
+OpCase case_of() {
+  using Tail = typename Op::Tail;
+  constexpr bool kTwoNames = std::is_same_v<Tail, EntryNames> || std::is_same_v<Tail, SymlinkNames>;
+  constexpr bool kOneName = std::is_same_v<Tail, UnnamedEntry> || (!kTwoNames && requires { Tail{}.name; });
+  constexpr bool kEntry = kTwoNames || std::is_same_v<Tail, EntryName> || std::is_same_v<Tail, NewEntry>;
+  return {.name = Op::kName,
+          .opcode = Op::kOpcode,
+          .has_reply = Op::Reply::kHasReply,
+          .reply_size = static_cast<int>(Op::Reply::kBodySize),
+          .minimal = minimal_request<Op>(),
+          .arguments = arguments_only<Op>(),
+          .sent_text = sent_text(Tail{}),
+          .expected_body = expected_body<typename Op::Reply>(),
+          .with_size = resizer<Op>(),
+          .names = kTwoNames  ? 2
+                   : kOneName ? 1
+                              : 0,
+          .names_are_lookups = std::is_same_v<Tail, LookupName>,
+          .names_are_entries = kEntry,
+          .second_name_is_text = std::is_same_v<Tail, SymlinkNames>};
+}
+
+const std::vector<OpCase>& all_cases() {
+  static const std::vector<OpCase> cases = {
+#define FUSE_OP(method, Type, opcode, In, Tail, Reply) case_of<op::Type>(),
+#include "fuse/ops.def"
+  };
+  return cases;
+}
+
+class OpTest : public ::testing::TestWithParam<std::size_t> {
  protected:
-  OpTest() { EXPECT_EQ(kernel_.init().error, 0); }
-
-  // The request was refused, in the way that its operation allows, and never reached the file system.
-  void expect_refused(const Request& request, const std::string& what) {
-    fs_.method.clear();
-    const Answer answer = kernel_.send(request);
-    EXPECT_EQ(fs_.method, "") << what;
-    EXPECT_EQ(answer.replied, Op::Reply::kHasReply) << what;
-    EXPECT_EQ(answer.error, Op::Reply::kHasReply ? EINVAL : 0) << what;
-  }
-
-  // The first bytes of a request, whose header knows of the cut. Less than a header cannot even be answered.
-  void expect_cut(std::span<const std::byte> bytes) {
-    fs_.method.clear();
-    const auto slot = testing::MemorySlot::truncated({bytes.begin(), bytes.end()});
-    kernel_.session().submit(*slot);
-    const Answer answer = slot->wait();
-    const bool answerable = bytes.size() >= sizeof(fuse_in_header) && Op::Reply::kHasReply;
-    EXPECT_EQ(fs_.method, "") << bytes.size();
-    EXPECT_EQ(answer.replied, answerable) << bytes.size();
-    EXPECT_EQ(answer.error, answerable ? EINVAL : 0) << bytes.size();
-  }
-
   // With the long layout of SETXATTR.
   class NegotiatingFs : public RecordingFs {
    public:
@@ -191,136 +244,112 @@ class OpTest : public ::testing::Test {
       return {};
     }
   };
+
+  OpTest() { EXPECT_EQ(kernel_.init().error, 0); }
+
+  // The request was refused, in the way that its operation allows, and never reached the file system.
+  void expect_refused(const Request& request, const std::string& what) {
+    fs_.method.clear();
+    const Answer answer = kernel_.send(request);
+    EXPECT_EQ(fs_.method, "") << what;
+    EXPECT_EQ(answer.replied, op_.has_reply) << what;
+    EXPECT_EQ(answer.error, op_.has_reply ? EINVAL : 0) << what;
+  }
+
+  // The first bytes of a request, whose header knows of the cut. Less than a header cannot even be answered.
+  void expect_cut(std::span<const std::byte> bytes) {
+    fs_.method.clear();
+    const auto slot = testing::MemorySlot::truncated({bytes.begin(), bytes.end()});
+    kernel_.session().submit(*slot);
+    const Answer answer = slot->wait();
+    const bool answerable = bytes.size() >= sizeof(fuse_in_header) && op_.has_reply;
+    EXPECT_EQ(fs_.method, "") << bytes.size();
+    EXPECT_EQ(answer.replied, answerable) << bytes.size();
+    EXPECT_EQ(answer.error, answerable ? EINVAL : 0) << bytes.size();
+  }
+
+  const OpCase& op_ = all_cases()[GetParam()];
   NegotiatingFs fs_;
   Harness kernel_{fs_};
 };
 
-using Operations = ::testing::Types<
-#define FUSE_OP(method, Type, opcode, In, Tail, Reply) op::Type,
-#include "fuse/ops.def"
-    op::Lookup>;
+INSTANTIATE_TEST_SUITE_P(Each, OpTest, ::testing::Range(std::size_t{0}, all_cases().size()),
+                         [](const auto& param) { return all_cases()[param.param].name; });
 
-class OpNames {
- public:
-  template <class Op>
-  static std::string GetName(int index) {
-    return std::string(Op::kName) + (index == 0 ? "" : "_" + std::to_string(index));
-  }
-};
-TYPED_TEST_SUITE(OpTest, Operations, OpNames);
-
-TYPED_TEST(OpTest, MinimalRequest_ReachesItsMethod_AndTheWholeReplyComesBack) {
+TEST_P(OpTest, MinimalRequest_ReachesItsMethod_AndTheWholeReplyComesBack) {
   for (const std::size_t piece : {0, 1, 3, 16, 40}) {
-    Request request = minimal_request<TypeParam>().pieces(piece);
-    const Answer answer = this->kernel_.send(request);
-    EXPECT_NE(this->fs_.method, "");
-    EXPECT_EQ(this->fs_.header.node, NodeId{42});
-    EXPECT_EQ(this->fs_.header.uid, GuestUid{1000});
-    EXPECT_EQ(this->fs_.header.gid, GuestGid{1001});
-    EXPECT_EQ(answer.replied, TypeParam::Reply::kHasReply);
+    const Answer answer = kernel_.send(Request(op_.minimal).pieces(piece));
+    EXPECT_NE(fs_.method, "");
+    EXPECT_EQ(fs_.header.node, NodeId{42});
+    EXPECT_EQ(fs_.header.uid, GuestUid{1000});
+    EXPECT_EQ(fs_.header.gid, GuestGid{1001});
+    EXPECT_EQ(fs_.tail, op_.sent_text);
+    EXPECT_EQ(answer.replied, op_.has_reply);
     if (!answer.replied) continue;
     EXPECT_EQ(answer.error, 0);
-    EXPECT_EQ(answer.unique, request.unique());
-    EXPECT_EQ(answer.body, expected_body<typename TypeParam::Reply>());
+    EXPECT_EQ(answer.unique, op_.minimal.unique());
+    EXPECT_EQ(answer.body, op_.expected_body);
   }
 }
 
-TYPED_TEST(OpTest, Tail_ArrivesAsSent) {
-  this->kernel_.send(minimal_request<TypeParam>());
-  using Tail = typename TypeParam::Tail;
-  EXPECT_EQ(this->fs_.tail, sent_text(Tail{}));
+TEST_P(OpTest, Truncated_AtEachLength_IsRefused) {
+  const auto bytes = op_.minimal.encode();
+  for (std::size_t length = 1; length < bytes.size(); ++length) expect_cut(std::span(bytes).first(length));
 }
 
-TYPED_TEST(OpTest, Truncated_AtEachLength_IsRefused) {
-  const Request whole = minimal_request<TypeParam>();
-  const auto size = static_cast<std::uint32_t>(whole.encode().size());
-  for (std::uint32_t length = 1; length < size; ++length) {
-    const auto bytes = whole.encode();
-    this->expect_cut(std::span(bytes).first(length));
-  }
+TEST_P(OpTest, Length_OfTheHeaderBeyondTheRequest_IsRefused) {
+  const auto size = static_cast<std::uint32_t>(op_.minimal.encode().size());
+  expect_refused(Request(op_.minimal).length(size + 1), "one byte more than came");
+  expect_refused(Request(op_.minimal).length(~0U), "4 GiB");
+  expect_refused(Request(op_.minimal).length(39), "less than a header");
 }
 
-TYPED_TEST(OpTest, Length_OfTheHeaderBeyondTheRequest_IsRefused) {
-  const Request whole = minimal_request<TypeParam>();
-  const auto size = static_cast<std::uint32_t>(whole.encode().size());
-  this->expect_refused(Request(whole).length(size + 1), "one byte more than came");
-  this->expect_refused(Request(whole).length(~0U), "4 GiB");
-  this->expect_refused(Request(whole).length(39), "less than a header");
+TEST_P(OpTest, ReplyRoom_TooSmall_IsRefusedBeforeAnythingHappens) {
+  if (op_.reply_size == 0) return;
+  expect_refused(Request(op_.minimal).room(op_.reply_size - 1), "a byte short");
+  EXPECT_FALSE(kernel_.send(Request(op_.minimal).room(-1)).replied);
+  EXPECT_EQ(fs_.method, "");
 }
 
-TYPED_TEST(OpTest, ReplyRoom_TooSmall_IsRefusedBeforeAnythingHappens) {
-  if constexpr (TypeParam::Reply::kBodySize != 0) {
-    const int least = static_cast<int>(TypeParam::Reply::kBodySize);
-    this->expect_refused(minimal_request<TypeParam>().room(least - 1), "a byte short");
-    EXPECT_EQ(this->kernel_.send(minimal_request<TypeParam>().room(-1)).replied, false);
-    EXPECT_EQ(this->fs_.method, "");
-  }
+TEST_P(OpTest, MissingNul_IsRefused) {
+  if (op_.names == 0) return;
+  expect_refused(op_.arguments, "no name");
+  expect_refused(Request(op_.arguments).bytes(as_bytes("name-without-end")), "first name");
+  if (op_.names < 2) return;
+  expect_refused(Request(op_.arguments).name("old"), "one name");
+  expect_refused(Request(op_.arguments).name("old").bytes(as_bytes("new")), "second name");
 }
 
-TYPED_TEST(OpTest, MissingNul_IsRefused) {
-  using Tail = typename TypeParam::Tail;
-  const Request base = arguments_only<TypeParam>();
-  if constexpr (std::is_same_v<Tail, EntryNames> || std::is_same_v<Tail, SymlinkNames>) {
-    this->expect_refused(Request(base).bytes(as_bytes("old")), "first name");
-    this->expect_refused(Request(base).name("old").bytes(as_bytes("new")), "second name");
-    this->expect_refused(Request(base).name("old"), "one name");
-  } else if constexpr (requires { Tail{}.name; } || std::is_same_v<Tail, UnnamedEntry>) {
-    this->expect_refused(Request(base).bytes(as_bytes("name-without-end")), "name");
-    this->expect_refused(base, "no name");
-  }
-}
-
-TYPED_TEST(OpTest, Name_ThatWouldLeaveTheDirectory_IsRefused) {
-  using Tail = typename TypeParam::Tail;
-  const Request base = arguments_only<TypeParam>();
-  const bool one_name = std::is_same_v<Tail, EntryName> || std::is_same_v<Tail, NewEntry>;
+TEST_P(OpTest, Name_ThatWouldLeaveTheDirectory_IsRefused) {
   for (const char* bad : {"", "/", "a/b", "/etc", "../x", ".", ".."}) {
-    if (one_name) this->expect_refused(Request(base).name(bad), bad);
-    if constexpr (std::is_same_v<Tail, EntryNames>) {
-      this->expect_refused(Request(base).name(bad).name("ok"), bad);
-      this->expect_refused(Request(base).name("ok").name(bad), bad);
-    }
-    if constexpr (std::is_same_v<Tail, SymlinkNames>)
-      this->expect_refused(Request(base).name(bad).name("target"), bad);
-    if constexpr (std::is_same_v<Tail, LookupName>) {
-      if (std::string_view(bad) != "." && std::string_view(bad) != "..")
-        this->expect_refused(Request(base).name(bad), bad);
-    }
+    const bool dots = bad == std::string_view(".") || bad == std::string_view("..");
+    if (!op_.names_are_entries && (!op_.names_are_lookups || dots)) continue;
+    Request first = Request(op_.arguments).name(bad);
+    expect_refused(op_.names == 2 ? first.name("other") : first, bad);
+    if (op_.names == 2 && !op_.second_name_is_text)
+      expect_refused(Request(op_.arguments).name("other").name(bad), bad);
   }
 }
 
-TYPED_TEST(OpTest, Sizes_ThatOverflow_AreRefused) {
-  using In = typename TypeParam::In;
-  using Tail = typename TypeParam::Tail;
-  for (const std::uint32_t size : {9U, 0x1000'0000U, 0x7fff'ffffU, 0xffff'ffffU}) {
-    In in = minimal_arguments<In>();
-    if constexpr (std::is_same_v<In, fuse_write_in> || std::is_same_v<In, fuse_setxattr_in>) in.size = size;
-    if constexpr (std::is_same_v<In, fuse_ioctl_in>) in.in_size = size;
-    if constexpr (std::is_same_v<In, fuse_batch_forget_in> || std::is_same_v<In, fuse_removemapping_in>)
-      in.count = size;
-    if constexpr (std::is_same_v<Tail, Payload> || std::is_same_v<Tail, XattrPair> ||
-                  std::is_same_v<Tail, ForgetList> || std::is_same_v<Tail, MappingList>) {
-      Request request(TypeParam::kOpcode);
-      request.arg(in);
-      add_tail(request, Tail{});
-      this->expect_refused(request, std::to_string(size));
-    }
-  }
+TEST_P(OpTest, Sizes_ThatOverflow_AreRefused) {
+  if (!op_.with_size) return;
+  for (const std::uint32_t size : {9U, 0x1000'0000U, 0x7fff'ffffU, 0xffff'ffffU})
+    expect_refused(op_.with_size(size), std::to_string(size));
 }
 
-TYPED_TEST(OpTest, LeftOut_IsEnosys) {
+TEST_P(OpTest, LeftOut_IsEnosys) {
   FileSystem bare;
   Harness kernel(bare);
   kernel.init(Harness::kAllCaps & ~static_cast<std::uint64_t>(Cap::setxattr_ext));
-  Request request = minimal_request<TypeParam>();
-  if constexpr (std::is_same_v<TypeParam, op::Setxattr>) {
+  Request request = op_.minimal;
+  if (op_.opcode == FUSE_SETXATTR) {
     const auto in = minimal_arguments<fuse_setxattr_in>();
-    request = Request(FUSE_SETXATTR).bytes(bytes_of(in).first(8));
+    request = Request(FUSE_SETXATTR).bytes(bytes_of(in).first(FUSE_COMPAT_SETXATTR_IN_SIZE));
     add_tail(request, XattrPair{});
   }
   const Answer answer = kernel.send(request);
-  EXPECT_EQ(answer.replied, TypeParam::Reply::kHasReply);
-  EXPECT_EQ(answer.error, TypeParam::Reply::kHasReply ? ENOSYS : 0);
+  EXPECT_EQ(answer.replied, op_.has_reply);
+  EXPECT_EQ(answer.error, op_.has_reply ? ENOSYS : 0);
 }
 
 // ---- decoders with a name of their own ----
