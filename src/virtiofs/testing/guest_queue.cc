@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <thread>
 
 #include "base/check.h"
 
@@ -350,6 +351,15 @@ Answer GuestQueue::wait(Ticket ticket) {
     if (!requests_.contains(ticket)) return give_up("no such request is in flight");
     if (!wait_for_signal(kPatience)) return give_up("no answer");
   }
+}
+
+bool GuestQueue::wait_without_signal() {
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  while (!driver_.has_used()) {
+    if (gave_up_ || std::chrono::steady_clock::now() > end) return false;
+    std::this_thread::yield();
+  }
+  return true;
 }
 
 bool GuestQueue::wait_for_any(std::chrono::milliseconds patience) {

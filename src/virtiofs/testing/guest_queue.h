@@ -79,6 +79,8 @@ class GuestQueue {
   Answer send(const Request& request, Cut cut = Cut::like_linux) { return wait(start(request, cut)); }
   // The answer if it is there already.
   std::optional<Answer> take(Ticket ticket);
+  // Whether a chain came back within kPatience, by looking: for a ring whose driver wants no signals.
+  bool wait_without_signal();
   // Whether an answer to any request came within kPatience; without a failure. For what ends a ring.
   bool wait_for_any(std::chrono::milliseconds patience = kPatience);
 
