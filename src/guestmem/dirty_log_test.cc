@@ -113,9 +113,10 @@ TEST_F(DirtyLogTest, Mark_FromSeveralThreads_LosesNoBit) {
   make(4096);
   {
     std::vector<std::jthread> threads;
+    threads.reserve(4);
     for (std::uint64_t thread = 0; thread < 4; ++thread)
       threads.emplace_back([this, thread] {
-        for (std::uint64_t page = thread; page < 4096 * 8; page += 4)
+        for (std::uint64_t page = thread; page < std::uint64_t{4096} * 8; page += 4)
           log_->mark(GuestAddress(page * kPage), 1);
       });
   }

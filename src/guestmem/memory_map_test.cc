@@ -65,7 +65,7 @@ TEST(MemoryRegion, Map_WhatCannotBeMapped_IsRefused) {
 }
 
 TEST(MemoryRegion, Map_OffsetWithinAPage_ShowsTheRightBytes) {
-  const UniqueFd fd = memory_file(3 * 4096);
+  const UniqueFd fd = memory_file(12288);
   ASSERT_EQ(pwrite(fd.get(), "here", 4, 4096 + 123), 4);
 
   const auto mapped = MemoryRegion::map({GuestAddress(0x1000), 4096, 0, 4096 + 123}, fd);

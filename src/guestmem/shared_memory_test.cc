@@ -4,19 +4,20 @@
 
 #include <cstring>
 
+#include "guestmem/taken_test.h"
+
 namespace fusewire::guestmem {
 namespace {
 
 TEST(SharedMemory, Allocate_AlignsAndFillsUp) {
   auto memory = SharedMemory::create(GuestAddress(0x10000), 8192);
   ASSERT_TRUE(memory);
-  const auto first = memory->allocate(1);
-  const auto second = memory->allocate(16, 64);
-  ASSERT_TRUE(first && second);
-  EXPECT_EQ(first->guest, GuestAddress(0x10000));
-  EXPECT_EQ(second->guest, GuestAddress(0x10040));
-  EXPECT_EQ(second->host, memory->host(second->guest));
-  EXPECT_EQ(memory->guest(second->host), second->guest);
+  const auto first = taken(memory->allocate(1));
+  const auto second = taken(memory->allocate(16, 64));
+  EXPECT_EQ(first.guest, GuestAddress(0x10000));
+  EXPECT_EQ(second.guest, GuestAddress(0x10040));
+  EXPECT_EQ(second.host, memory->host(second.guest));
+  EXPECT_EQ(memory->guest(second.host), second.guest);
   EXPECT_FALSE(memory->allocate(8192));
   EXPECT_FALSE(memory->allocate(SIZE_MAX));
   EXPECT_TRUE(memory->allocate(8192 - 80, 1));
@@ -37,9 +38,9 @@ TEST(SharedMemory, Region_SeesTheSameBytes) {
   const auto region = MemoryRegion::map(memory->description(), memory->fd());
   ASSERT_TRUE(region);
   const auto map = *MemoryMap::create({*region});
-  const auto piece = memory->allocate(4);
-  std::memcpy(piece->host, "word", 4);
-  EXPECT_EQ(std::memcmp(map->contiguous(piece->guest, 4), "word", 4), 0);
+  const auto piece = taken(memory->allocate(4));
+  std::memcpy(piece.host, "word", 4);
+  EXPECT_EQ(std::memcmp(map->contiguous(piece.guest, 4), "word", 4), 0);
   EXPECT_EQ(map->from_user(memory->description().user, 4096), (*region)->host());
 }
 

@@ -11,7 +11,6 @@
 #include <array>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -20,6 +19,7 @@
 
 #include "base/bytes.h"
 #include "guestmem/shared_memory.h"
+#include "guestmem/taken_test.h"
 #include "vhost_user/backend.h"
 #include "vhost_user/frontend.h"
 #include "virtio/driver_queue.h"
@@ -126,8 +126,8 @@ class BackendTest : public testing::Test {
   void connect() {
     int ends[2];
     ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-    front.emplace(UniqueFd(ends[0]));
-    backend.emplace(UniqueFd(ends[1]), device, stop.get());
+    front = std::make_unique<Frontend>(UniqueFd(ends[0]));
+    backend = std::make_unique<Backend>(UniqueFd(ends[1]), device, stop.get());
     server = std::thread([this] { outcome = backend->run(); });
   }
   // Takes the front-end away and waits for the Backend's end.
@@ -155,10 +155,10 @@ class BackendTest : public testing::Test {
   UniqueFd stop{eventfd(0, EFD_CLOEXEC)};
   UniqueFd event{eventfd(0, EFD_CLOEXEC)};
   guestmem::SharedMemory memory = *guestmem::SharedMemory::create(guestmem::GuestAddress(0x100000), 1 << 20);
-  virtio::DriverQueue ring{*memory.allocate(virtio::DriverQueue::memory_size(16, {}), 64), 16, {}};
+  virtio::DriverQueue ring{taken(memory.allocate(virtio::DriverQueue::memory_size(16, {}), 64)), 16, {}};
   FakeDevice device;
-  std::optional<Backend> backend;
-  std::optional<Frontend> front;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Frontend> front;
   std::thread server;
   Backend::Outcome outcome;
 };

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <memory>
 #include <thread>
 
 #include "base/bytes.h"
@@ -27,7 +28,7 @@ class ConnectionTest : public testing::Test {
     int ends[2];
     EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
     peer.reset(ends[0]);
-    here.emplace(UniqueFd(ends[1]), stop.get());
+    here = std::make_unique<Connection>(UniqueFd(ends[1]), stop.get());
   }
 
   // Sends raw bytes with `fds` copies of a descriptor.
@@ -60,7 +61,7 @@ class ConnectionTest : public testing::Test {
 
   UniqueFd stop{eventfd(0, EFD_CLOEXEC)};
   UniqueFd peer;
-  std::optional<Connection> here;
+  std::unique_ptr<Connection> here;
   Message message;
 };
 

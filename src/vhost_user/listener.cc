@@ -66,7 +66,7 @@ std::expected<Listener, std::string> Listener::bind(const std::string& path,
                     sizeof(address.sun_path) - 1));
   std::memcpy(address.sun_path, path.data(), path.size());
 
-  std::optional<gid_t> owner;
+  gid_t owner = 0;
   if (group) {
     const auto id = group_id(*group);
     if (!id) return std::unexpected(id.error());
@@ -107,9 +107,9 @@ std::expected<Listener, std::string> Listener::bind(const std::string& path,
   if (lstat(path.c_str(), &made) != 0)
     return std::unexpected(fmt::format("the socket \"{}\" vanished: {}", path, error_text()));
   listener.file_ = File{path, made.st_dev, made.st_ino};
-  if (owner) {
+  if (group) {
     // The group first: the mode must not open the file to the group that it had before.
-    if (lchown(path.c_str(), static_cast<uid_t>(-1), *owner) != 0)
+    if (lchown(path.c_str(), static_cast<uid_t>(-1), owner) != 0)
       return std::unexpected(
           fmt::format("the socket \"{}\" cannot be given to group \"{}\": {}", path, *group, error_text()));
     if (chmod(path.c_str(), 0660) != 0)

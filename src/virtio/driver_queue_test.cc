@@ -70,7 +70,7 @@ TEST_P(BothSides, Chains_SurviveWrapAroundAndReordering) {
   const unsigned per_chain = indirect != 0 ? 1 : 2;
   const unsigned slots = size / per_chain;
   // One request and one reply word for each chain that can be in flight.
-  const auto words = *ring.memory.allocate(std::size_t{slots} * 16);
+  const auto words = taken(ring.memory.allocate(std::size_t{slots} * 16));
   const auto request = [&](std::uint64_t slot) {
     return GuestBuffer{guestmem::GuestAddress(words.guest.get() + slot * 16), 8};
   };
@@ -78,6 +78,7 @@ TEST_P(BothSides, Chains_SurviveWrapAroundAndReordering) {
     return GuestBuffer{guestmem::GuestAddress(words.guest.get() + slot * 16 + 8), 8};
   };
   std::vector<std::uint64_t> free_slots;
+  free_slots.reserve(slots);
   for (unsigned i = 0; i < slots; ++i) free_slots.push_back(i);
 
   struct InFlight {

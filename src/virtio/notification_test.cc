@@ -68,7 +68,7 @@ TEST(Notification, NeedsSignal_EventIndexIgnoresTheFlag) {
   offer(ring, 2);
   return_chains(ring, 1);
   EXPECT_TRUE(ring.device.needs_signal());
-  *reinterpret_cast<std::uint16_t*>(ring.memory.host(kGuestBase) + 8 * 16) = VRING_AVAIL_F_NO_INTERRUPT;
+  *reinterpret_cast<std::uint16_t*>(ring.memory.host(kGuestBase) + 128) = VRING_AVAIL_F_NO_INTERRUPT;
   ring.driver.set_used_event(1);
   return_chains(ring, 1);
   EXPECT_TRUE(ring.device.needs_signal());  // virtio 1.2, 2.7.7.2

@@ -12,6 +12,7 @@
 
 #include "base/bytes.h"
 #include "guestmem/shared_memory.h"
+#include "guestmem/taken_test.h"
 #include "virtio/driver_queue.h"
 #include "virtio/split_queue.h"
 
@@ -20,7 +21,7 @@ namespace fusewire::virtio {
 inline constexpr guestmem::GuestAddress kGuestBase{0x100000};
 
 inline std::shared_ptr<const guestmem::MemoryMap> map_of(
-    std::vector<const guestmem::SharedMemory*> memories) {
+    const std::vector<const guestmem::SharedMemory*>& memories) {
   guestmem::MemoryMap::Regions regions;
   for (const auto* memory : memories)
     regions.push_back(*guestmem::MemoryRegion::map(memory->description(), memory->fd()));
@@ -32,13 +33,13 @@ struct Ring {
   explicit Ring(unsigned size, DriverOptions options = {}, std::size_t arena = 1 << 20)
       : memory(*guestmem::SharedMemory::create(kGuestBase, DriverQueue::memory_size(size, options) + arena)),
         map(map_of({&memory})),
-        driver(*memory.allocate(DriverQueue::memory_size(size, options), 64), size, options),
+        driver(taken(memory.allocate(DriverQueue::memory_size(size, options), 64)), size, options),
         device(*SplitQueue::create(driver.setup(), map, {options.event_idx, options.indirect_entries != 0})) {
   }
 
-  GuestBuffer buffer(std::uint32_t size) { return {memory.allocate(size, 1)->guest, size}; }
+  GuestBuffer buffer(std::uint32_t size) { return {taken(memory.allocate(size, 1)).guest, size}; }
   GuestBuffer text(std::string_view bytes) {
-    const auto piece = *memory.allocate(bytes.size(), 1);
+    const auto piece = taken(memory.allocate(bytes.size(), 1));
     std::memcpy(piece.host, bytes.data(), bytes.size());
     return {piece.guest, static_cast<std::uint32_t>(bytes.size())};
   }
