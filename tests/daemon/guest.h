@@ -68,6 +68,7 @@ class MockGuest {
   void enable_ring(unsigned index, bool enabled = true);
   // GET_VRING_BASE. start_ring() goes on there.
   std::uint16_t stop_ring(unsigned index);
+  void set_base(unsigned index, std::uint16_t base) { base_[index] = base; }
 
   // More memory (at most 8 GiB above the first), not yet known to the daemon; and telling it.
   guestmem::SharedMemory& make_memory(std::uint64_t gigabyte, std::size_t size);
