@@ -142,7 +142,7 @@ Result<CreateOut> PassthroughFs::create_existing(const Header& header, const fus
   const auto known = acquire(*stat, std::move(path_fd));
   if (!known) return fail(known.error());
   const int flags = host_open_flags(in.flags, config_, negotiated_.writeback);
-  auto opened = open_regular(**known, flags, in.open_flags);
+  auto opened = open_regular(**known, flags, {.flags = in.flags, .open_flags = in.open_flags});
   // O_TRUNC may have changed what was found.
   const auto now = opened ? stat_of(opened->get()) : fail(opened.error());
   if (!now) {

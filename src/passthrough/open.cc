@@ -54,11 +54,14 @@ fuse_open_out PassthroughFs::enter_open_file(UniqueFd fd, InodePtr inode, int fl
   return out;
 }
 
-Result<UniqueFd> PassthroughFs::open_regular(const Inode& inode, int flags, std::uint32_t open_flags) const {
+Result<UniqueFd> PassthroughFs::open_regular(const Inode& inode, int flags, const GuestOpen& guest) const {
   if (inode.is_directory()) return fail(EISDIR);
-  const bool kills = negotiated_.killpriv_v2 && (open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
+  const bool kills = negotiated_.killpriv_v2 && (guest.open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
   const ScopedFsetidDrop kill_privileges(kills && (flags & O_TRUNC) != 0);
   auto opened = open_inode(inode, flags);
+  // An append-only inode (chattr +a) opens for writing with O_APPEND alone.
+  if (!opened && opened.error() == Errno{EPERM} && (guest.flags & O_APPEND) != 0)
+    opened = open_inode(inode, flags | O_APPEND);
   if (!opened) return fail(opened.error());
   return keep(std::move(*opened));
 }
@@ -70,7 +73,7 @@ Result<fuse_open_out> PassthroughFs::do_open(NodeId node, const fuse_open_in& in
   auto known = inode(node);
   if (!known) return fail(known.error());
   const int flags = host_open_flags(in.flags, config_, negotiated_.writeback);
-  auto opened = open_regular(**known, flags, in.open_flags);
+  auto opened = open_regular(**known, flags, {.flags = in.flags, .open_flags = in.open_flags});
   if (!opened) return fail(opened.error());
   return enter_open_file(std::move(*opened), std::move(*known), flags);
 }

@@ -2,6 +2,8 @@
 // limit.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 
 #include "passthrough/open_flags.h"
@@ -82,6 +84,29 @@ TEST(Open, Truncate_EmptiesTheFile_AndKillsBitsWhenAsked) {
   EXPECT_EQ(share.stat_host("a").st_mode & 07777, 06755u);
   EXPECT_EQ(share.open(node, O_WRONLY | O_TRUNC, FUSE_OPEN_KILL_SUIDGID).error, 0);
   EXPECT_EQ(share.stat_host("a").st_mode & 07777, 0755u);
+}
+
+// chattr +a: the host takes O_APPEND and nothing else, though descriptors of ours have none otherwise.
+TEST(Open, AppendOnlyInode_OpensForAppending) {
+  Share share;
+  share.write_host("log", "one ");
+  const UniqueFd host(::open(share.host("log").c_str(), O_RDONLY | O_CLOEXEC));
+  int attributes = 0;
+  if (::ioctl(host.get(), FS_IOC_GETFLAGS, &attributes) != 0) GTEST_SKIP() << "no chattr on this file system";
+  attributes |= FS_APPEND_FL;
+  if (::ioctl(host.get(), FS_IOC_SETFLAGS, &attributes) != 0) GTEST_SKIP() << "not permitted to chattr +a";
+  const NodeId node = share.node("log");
+  EXPECT_EQ(share.open(node, O_WRONLY).error, EPERM);
+  const Answer opened = share.open(node, O_WRONLY | O_APPEND);
+  EXPECT_EQ(opened.error, 0);
+  fuse_write_in in{};
+  in.fh = opened.as<fuse_open_out>().fh;
+  in.size = 3;
+  in.flags = O_WRONLY | O_APPEND;
+  EXPECT_EQ(share.send(Request(FUSE_WRITE, node).arg(in).bytes(as_bytes("two"))).error, 0);
+  EXPECT_EQ(share.read_host("log"), "one two");
+  attributes &= ~FS_APPEND_FL;
+  EXPECT_EQ(::ioctl(host.get(), FS_IOC_SETFLAGS, &attributes), 0);
 }
 
 TEST(Open, ReplyFlags_FollowCachePolicy) {

@@ -196,8 +196,13 @@ class PassthroughFs final : public FileSystem {
   // ENFILE when fewer than `count` descriptors are left for keep().
   Result<void> check_descriptors_left(int count) const;
   Result<fuse_open_out> do_open(NodeId node, const fuse_open_in& in);
-  // `flags`: the host's; `open_flags`: FUSE_OPEN_*. The descriptor may be kept.
-  Result<UniqueFd> open_regular(const Inode& inode, int flags, std::uint32_t open_flags) const;
+  // What the guest asked of OPEN and CREATE: its O_* and its FUSE_OPEN_*.
+  struct GuestOpen {
+    std::uint32_t flags;
+    std::uint32_t open_flags;
+  };
+  // `flags`: those for the host that follow from `guest`. The descriptor may be kept.
+  Result<UniqueFd> open_regular(const Inode& inode, int flags, const GuestOpen& guest) const;
   fuse_open_out enter_open_file(UniqueFd fd, InodePtr inode, int flags);
   Result<void> do_syncfs(NodeId node) const;
 

@@ -74,8 +74,6 @@ void Device::reset() {
   for (const auto& worker : workers_) {
     if (worker->running()) worker->stop();
     worker->set_enabled(false);
-    worker->set_call(UniqueFd());
-    worker->set_error(UniqueFd());
   }
 }
 
