@@ -13,6 +13,12 @@ void Slot::begin(Session& session) {
   head_size_ = 0;
 }
 
+void Slot::release_large_head() {
+  head_data_ = inline_head_.data();
+  head_size_ = 0;
+  large_head_ = {};
+}
+
 bool Slot::fetch_head(std::size_t size) {
   if (size <= head_size_) return true;
   const std::size_t more = size - head_size_;

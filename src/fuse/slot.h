@@ -54,6 +54,11 @@ class Slot {
   // The request is over and has no reply (FORGET, or one that cannot be answered).
   virtual void done_without_reply() = 0;
 
+ protected:
+  // For a transport that uses slots again: gives back the memory that a long request made the slot take.
+  // Between two requests only.
+  void release_large_head();
+
  private:
   friend class Session;
   friend class InFlight;

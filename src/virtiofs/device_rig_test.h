@@ -121,6 +121,10 @@ class HeldFs final : public FileSystem {
     released_ = true;
     changed_.notify_all();
   }
+  std::size_t parked() const {
+    const std::lock_guard lock(mutex_);
+    return parked_.size();
+  }
   // What the last WRITE brought.
   std::vector<std::byte> written() const {
     const std::lock_guard lock(mutex_);
@@ -185,8 +189,9 @@ inline std::shared_ptr<const guestmem::MemoryMap> map_of(
 struct RigOptions {
   unsigned request_queues = 1;
   GuestQueueOptions queue{};
-  bool start = true;       // all queues run and are enabled,
-  bool initialize = true;  // and the session is.
+  std::size_t spare_memory = 0;  // left to the test
+  bool start = true;             // all queues run and are enabled,
+  bool initialize = true;        // and the session is.
 };
 
 // A device, and a guest's queue for each of its.
@@ -195,7 +200,7 @@ class Rig {
   explicit Rig(const RigOptions& options = {})
       : memory(*guestmem::SharedMemory::create(
             guestmem::GuestAddress(0x100000),
-            (options.request_queues + 1) * GuestQueue::memory_size(options.queue))),
+            (options.request_queues + 1) * GuestQueue::memory_size(options.queue) + options.spare_memory)),
         map(map_of({&memory})),
         device(*Device::create(fs, {.request_queues = options.request_queues, .tag = {}})) {
     std::uint64_t features = device->features();

@@ -21,6 +21,14 @@ void QueueSlot::prepare(const std::shared_ptr<const guestmem::MemoryMap>& map) {
   reply_room.drop_front(sizeof(fuse_out_header));
 }
 
+void QueueSlot::release_excess() {
+  // More than the pages of a request of Linux.
+  constexpr std::size_t kKeptRanges = 512;
+  for (std::vector<iovec>* ranges : {&chain_.readable, &chain_.writable, &reply_vectors_})
+    if (ranges->capacity() > kKeptRanges) *ranges = {};
+  release_large_head();
+}
+
 void QueueSlot::done(RequestId unique, int error, std::size_t body_size) {
   const std::size_t total = sizeof(fuse_out_header) + body_size;
   const fuse_out_header header{

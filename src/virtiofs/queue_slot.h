@@ -29,6 +29,10 @@ class QueueSlot final : public Slot {
   std::uint32_t used_length() const { return used_length_; }
   const std::shared_ptr<const guestmem::MemoryMap>& map() const { return map_; }
   void drop_map() { map_.reset(); }
+  // Ranges that the chain was cut into: what the slot's memory grows with.
+  std::size_t range_count() const { return chain_.readable.size() + chain_.writable.size(); }
+  // Gives back what an oddly cut or long request made the slot take. Between two requests.
+  void release_excess();
 
   // Slot. From any thread; the worker returns the chain to the driver.
   void done(RequestId unique, int error, std::size_t body_size) override;

@@ -19,6 +19,10 @@ namespace {
 constexpr int kBatchChains = 64;
 constexpr std::size_t kBatchBytes = std::size_t{256} * 1024;
 
+// A guest can make every chain of a large ring as long as can be. With this many ranges in flight (Linux gets
+// nowhere near), which is about 32 MiB for us to remember, further chains wait until some have come back.
+constexpr std::size_t kMaxRangesInFlight = std::size_t{1} << 20;
+
 // How often a ring without a kick event is looked at.
 constexpr int kPollMilliseconds = 1;
 
@@ -237,6 +241,7 @@ bool QueueWorker::serve_batch() {
   queue_->disable_kicks();
   batch_bytes_ = 0;
   for (int served = 0; served < kBatchChains && batch_bytes_ < kBatchBytes; ++served) {
+    if (ranges_in_flight_ >= kMaxRangesInFlight) return served != 0;  // finish() brings us back
     QueueSlot& slot = free_slot();
     switch (queue_->pop(slot.chain(), *map_)) {
       case virtio::Pop::nothing:
@@ -256,6 +261,7 @@ bool QueueWorker::serve_batch() {
       case virtio::Pop::chain:
         free_.pop_back();
         ++in_flight_;
+        ranges_in_flight_ += slot.range_count();
         batch_bytes_ += slot.chain().readable_size;
         slot.prepare(map_);
         // From here on the slot is another thread's, or already back in finish().
@@ -268,11 +274,17 @@ bool QueueWorker::serve_batch() {
 
 void QueueWorker::finish(QueueSlot& slot) {
   FUSEWIRE_CHECK(queue_.has_value());  // stop() waits for all slots before it takes the queue away
-  if (log_ && slot.used_length() != 0)
-    log_->mark_written(*slot.map(), slot.chain().writable, slot.used_length());
+  if (log_ && slot.used_length() != 0) {
+    // The room behind an error may have been filled in part before it came.
+    const bool has_body = slot.used_length() > sizeof(fuse_out_header);
+    log_->mark_written(*slot.map(), slot.chain().writable,
+                       has_body ? slot.used_length() : slot.chain().writable_size);
+  }
   queue_->push_used(slot.chain().head, slot.used_length());
   batch_bytes_ += slot.used_length();
   if (slot.map() != map_) slot.drop_map();
+  ranges_in_flight_ -= slot.range_count();
+  slot.release_excess();
   free_.push_back(&slot);
   if (--in_flight_ != 0 || accepting_) return;
   const std::lock_guard lock(tasks_mutex_);

@@ -103,6 +103,7 @@ class QueueWorker {
   std::vector<std::unique_ptr<QueueSlot>> slab_;
   std::vector<QueueSlot*> free_;
   std::size_t in_flight_ = 0;
+  std::size_t ranges_in_flight_ = 0;            // of all their chains
   std::size_t batch_bytes_ = 0;                 // moved by the requests of this batch
   std::condition_variable* drained_ = nullptr;  // set while stop() waits; under tasks_mutex_
 };

@@ -307,6 +307,51 @@ TEST(QueueWorker, DirtyLog_HasEveryPageThatWasWritten) {
   }
 }
 
+// A READ that a test's own indirect table cuts into as many ranges as a chain may have.
+struct LongestChain {
+  explicit LongestChain(Rig& rig) : ring(rig.queue(1)) {
+    const auto request = read_request(HeldFs::kParked, 0, 1000).encode();
+    const auto table = *rig.memory.allocate(kEntries * sizeof(vring_desc), 4096);
+    const auto bytes = *rig.memory.allocate(4096, 4096);
+    std::memcpy(bytes.host, request.data(), request.size());
+    for (std::size_t i = 0; i < kEntries; ++i) {
+      const unsigned flags = (i == 0 ? 0 : VRING_DESC_F_WRITE) | (i + 1 < kEntries ? VRING_DESC_F_NEXT : 0);
+      const auto length = i == 0 ? static_cast<std::uint32_t>(request.size()) : 1;
+      const auto address = bytes.guest.get() + (i == 0 ? 0 : 2048);
+      const auto entry = descriptor(address, length, flags, static_cast<unsigned>(i + 1));
+      std::memcpy(table.host + i * sizeof entry, &entry, sizeof entry);
+    }
+    heads = ring.driver().take_descriptors(64);
+    for (const std::uint16_t head : heads)
+      ring.driver().write_descriptor(
+          head, descriptor(table.guest.get(), kEntries * sizeof(vring_desc), VRING_DESC_F_INDIRECT));
+  }
+  static constexpr std::size_t kEntries = 32768;
+  GuestQueue& ring;
+  std::vector<std::uint16_t> heads;
+};
+
+TEST(QueueWorker, LongestChainsInFlight_AreBoundedAndAllServed) {
+  RigOptions options;
+  options.queue = {.indirect_entries = 16};
+  options.spare_memory = 1 << 20;
+  Rig rig(options);
+  LongestChain chain(rig);
+  for (std::size_t i = 0; i < chain.heads.size(); ++i)
+    chain.ring.driver().offer_raw(chain.heads[i], 1000 + i);
+  chain.ring.kick();
+  rig.fs.wait_parked(32);
+  rig.settle(1);
+  EXPECT_EQ(rig.fs.parked(), 32u);
+  EXPECT_EQ(rig.queue(0).send(getattr_request()).error, 0);
+  for (std::size_t answered = 0; answered < chain.heads.size(); ++answered) {
+    rig.fs.wait_parked(1);
+    HeldFs::fill(std::move(*rig.fs.take_parked()));
+  }
+  for (std::size_t i = 0; i < chain.heads.size(); ++i)
+    EXPECT_EQ(chain.ring.wait_used(1000 + i), sizeof(fuse_out_header) + 1000);
+}
+
 TEST(QueueWorker, RingOutsideOfMemory_DoesNotStart) {
   Rig rig({.start = false});
   virtio::RingSetup ring = rig.queue(1).driver().setup();
