@@ -1,5 +1,5 @@
-// ByteReader and ByteWriter: bounded cursors over plain memory that we own. Numbers are read and written in host
-// order, as FUSE, vhost-user and little-endian virtio hosts use them.
+// ByteReader and ByteWriter: bounded cursors over plain memory that we own. Numbers are read and written in
+// host order, as FUSE, vhost-user and little-endian virtio hosts use them.
 #pragma once
 
 #include <cstddef>
@@ -58,8 +58,8 @@ class ByteReader {
     return taken;
   }
 
-  // The text up to the next NUL, which is consumed too and which stands right behind the view; nullopt when there is
-  // no NUL.
+  // The text up to the next NUL, which is consumed too and which stands right behind the view; nullopt when
+  // there is no NUL.
   std::optional<std::string_view> take_c_string() {
     if (rest_.empty()) return std::nullopt;
     const void* nul = std::memchr(rest_.data(), 0, rest_.size());

@@ -1,4 +1,5 @@
-// CHECK(condition): aborts with file, line and condition when our own logic is broken. Never for what a peer sent.
+// CHECK(condition): aborts with file, line and condition when our own logic is broken. Never for what a peer
+// sent.
 #pragma once
 
 namespace fusewire {
@@ -7,8 +8,8 @@ namespace fusewire {
 
 }  // namespace fusewire
 
-#define FUSEWIRE_CHECK(condition)                                                    \
-  do {                                                                               \
-    if (!(condition)) [[unlikely]]                                                   \
-      ::fusewire::check_failed(#condition, __FILE__, __LINE__);                      \
+#define FUSEWIRE_CHECK(condition)                               \
+  do {                                                          \
+    if (!(condition)) [[unlikely]]                              \
+      ::fusewire::check_failed(#condition, __FILE__, __LINE__); \
   } while (false)

@@ -1,7 +1,9 @@
-// IoVecs: a scatter list over an iovec array that somebody else owns (a request slot). Consuming it changes that
-// array in place, so that the rest can be given to preadv(2) and its kin without another copy of the list.
+// IoVecs: a scatter list over an iovec array that somebody else owns (a request slot). Consuming it changes
+// that array in place, so that the rest can be given to preadv(2) and its kin without another copy of the
+// list.
 //
-// The memory behind the list may be guest memory, which the guest rewrites at any time: read a byte at most once.
+// The memory behind the list may be guest memory, which the guest rewrites at any time: read a byte at most
+// once.
 #pragma once
 
 #include <sys/uio.h>
@@ -20,11 +22,13 @@ class IoVecs {
   std::size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
 
-  // The list as it stands, without empty parts at its front. It may have more parts than the 1024 (UIO_MAXIOV) that
-  // one system call takes: see head().
+  // The list as it stands, without empty parts at its front. It may have more parts than the 1024
+  // (UIO_MAXIOV) that one system call takes: see head().
   std::span<iovec> vectors() const { return vectors_; }
   // At most UIO_MAXIOV parts of the list's beginning.
-  std::span<iovec> head() const { return vectors_.first(vectors_.size() < UIO_MAXIOV ? vectors_.size() : UIO_MAXIOV); }
+  std::span<iovec> head() const {
+    return vectors_.first(vectors_.size() < UIO_MAXIOV ? vectors_.size() : UIO_MAXIOV);
+  }
 
   // Removes `size` bytes (at most size()) from the front.
   void drop_front(std::size_t size);

@@ -19,7 +19,8 @@ std::string to_string(Errno error) {
 }
 
 void check_failed(const char* condition, const char* file, int line) {
-  log::write(log::Level::error, fmt::format("internal error: {}:{}: {} does not hold", file, line, condition));
+  log::write(log::Level::error,
+             fmt::format("internal error: {}:{}: {} does not hold", file, line, condition));
   std::abort();
 }
 

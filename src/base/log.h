@@ -1,5 +1,5 @@
-// Logging for every layer: levels, one process-wide sink (standard error or syslog), and a limiter for messages that
-// a hostile peer could repeat. Thread-safe. spdlog stays behind log.cc.
+// Logging for every layer: levels, one process-wide sink (standard error or syslog), and a limiter for
+// messages that a hostile peer could repeat. Thread-safe. spdlog stays behind log.cc.
 #pragma once
 
 #include <fmt/core.h>
@@ -52,13 +52,15 @@ void error(fmt::format_string<Args...> format, Args&&... args) {
   emit(Level::error, format, std::forward<Args>(args)...);
 }
 
-// Lets through at most `burst` messages per `interval`. One static object per place that logs what a peer did.
+// Lets through at most `burst` messages per `interval`. One static object per place that logs what a peer
+// did.
 class RateLimit {
  public:
   explicit RateLimit(std::uint32_t burst = 5, std::chrono::milliseconds interval = std::chrono::seconds(5))
       : burst_(burst), interval_ns_(std::chrono::nanoseconds(interval).count()) {}
 
-  // The number of messages swallowed since the last one let through, or nullopt when this one is to be swallowed.
+  // The number of messages swallowed since the last one let through, or nullopt when this one is to be
+  // swallowed.
   std::optional<std::uint64_t> allow();
 
  private:

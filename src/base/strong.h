@@ -1,4 +1,5 @@
-// Strong<Tag, T>: a number that does not mix with other numbers. `get()` yields the plain value at the wire's edge.
+// Strong<Tag, T>: a number that does not mix with other numbers. `get()` yields the plain value at the wire's
+// edge.
 #pragma once
 
 #include <compare>

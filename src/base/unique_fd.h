@@ -1,4 +1,5 @@
-// UniqueFd: the owner of one file descriptor. Outside system call wrappers every descriptor in fusewire lives in one.
+// UniqueFd: the owner of one file descriptor. Outside system call wrappers every descriptor in fusewire lives
+// in one.
 #pragma once
 
 #include <unistd.h>
@@ -28,8 +29,8 @@ class UniqueFd {
   // Gives the descriptor up to the caller.
   [[nodiscard]] int release() { return std::exchange(fd_, -1); }
 
-  // Closes what is owned and owns `fd` instead. close(2) errors are not reported: on Linux the descriptor is gone
-  // whatever close says, and data errors are reported by fsync and flush.
+  // Closes what is owned and owns `fd` instead. close(2) errors are not reported: on Linux the descriptor is
+  // gone whatever close says, and data errors are reported by fsync and flush.
   void reset(int fd = -1) {
     if (fd_ >= 0) ::close(fd_);
     fd_ = fd;
