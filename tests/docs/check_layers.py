@@ -1,0 +1,42 @@
+#!/usr/bin/env python3
+"""Checks that each folder of src/ includes only from the folders below it, which the link of static libraries cannot show.
+
+The table is the layering: a folder and what it may use. Its own headers it may always use.
+"""
+
+import pathlib
+import re
+import sys
+
+LAYERS = {
+    "base": set(),
+    "io": {"base"},
+    "fuse": {"base"},
+    "guestmem": {"base"},
+    "virtio": {"base", "guestmem"},
+    "vhost_user": {"base", "guestmem", "virtio"},
+    "virtiofs": {"base", "fuse", "guestmem", "virtio", "vhost_user"},
+    "passthrough": {"base", "io", "fuse"},
+    "daemon": {"base", "fuse", "vhost_user", "virtiofs", "passthrough"},
+}
+
+source = pathlib.Path(__file__).resolve().parents[2] / "src"
+problems = []
+included = 0
+for folder in sorted(p for p in source.iterdir() if p.is_dir()):
+    if folder.name not in LAYERS:
+        problems.append(f"src/{folder.name} has no row in {__file__}")
+        continue
+    allowed = LAYERS[folder.name] | {folder.name}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix not in {".h", ".cc", ".def"}:
+            continue
+        for used in re.findall(r'^#include "([^/"]+)/', path.read_text(), re.MULTILINE):
+            included += 1
+            if used not in allowed:
+                problems.append(f"{path.relative_to(source.parent)} includes from {used}/")
+
+for problem in problems:
+    print(problem)
+print(f"{included} includes checked")
+sys.exit(1 if problems or not included else 0)
