@@ -49,6 +49,14 @@ class HostileMessages : public DaemonTest {
     bytes.insert(bytes.end(), payload.begin(), payload.end());
     return bytes;
   }
+  // Counted with a guest there: when the daemon has let go of one that left cannot be seen.
+  std::size_t descriptors_while_serving() {
+    boot();
+    expect_alive();
+    const std::size_t count = daemon().descriptors();
+    leave();
+    return count;
+  }
   void expect_serves() {
     boot();
     expect_alive();
@@ -74,11 +82,7 @@ TEST_F(HostileMessages, EveryRequestWithRandomPayload_NeverEndsTheDaemon) {
   start();
   std::mt19937 random(42);
   const UniqueFd event(::eventfd(0, EFD_CLOEXEC));
-  const auto descriptors = [&] {
-    expect_serves();
-    return daemon().descriptors();
-  };
-  const auto before = descriptors();
+  const auto before = descriptors_while_serving();
   for (int round = 0; round < (kSanitized ? 100 : 400); ++round) {
     // Several messages on one connection, so that later ones meet the state that earlier ones left.
     std::vector<std::byte> stream;
@@ -98,17 +102,15 @@ TEST_F(HostileMessages, EveryRequestWithRandomPayload_NeverEndsTheDaemon) {
     send_raw(stream, fds);
     ASSERT_TRUE(daemon().running()) << daemon().log();
   }
-  EXPECT_EQ(descriptors(), before);
+  EXPECT_EQ(descriptors_while_serving(), before);
 }
 
 TEST_F(HostileMessages, TooManyDescriptors_AreClosed) {
   start();
   const UniqueFd event(::eventfd(0, EFD_CLOEXEC));
-  expect_serves();
-  const auto before = daemon().descriptors();
+  const auto before = descriptors_while_serving();
   send_raw(message(1, 1, 0), std::vector<int>(253, event.get()));
-  expect_serves();
-  EXPECT_EQ(daemon().descriptors(), before);
+  EXPECT_EQ(descriptors_while_serving(), before);
 }
 
 TEST_F(HostileMessages, RefusedRequests_LeaveTheConnectionUsable) {
