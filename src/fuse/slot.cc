@@ -16,7 +16,7 @@ void Slot::begin(Session& session) {
 void Slot::release_large_head() {
   head_data_ = inline_head_.data();
   head_size_ = 0;
-  large_head_ = {};
+  large_head_ = std::vector<std::byte>();  // "= {}" would keep the capacity
 }
 
 bool Slot::fetch_head(std::size_t size) {

@@ -25,7 +25,7 @@ void QueueSlot::release_excess() {
   // More than the pages of a request of Linux.
   constexpr std::size_t kKeptRanges = 512;
   for (std::vector<iovec>* ranges : {&chain_.readable, &chain_.writable, &reply_vectors_})
-    if (ranges->capacity() > kKeptRanges) *ranges = {};
+    if (ranges->capacity() > kKeptRanges) *ranges = std::vector<iovec>();  // "= {}" keeps the capacity
   release_large_head();
 }
 
