@@ -72,13 +72,17 @@ class RateLimit {
 };
 
 template <class... Args>
-void warn_limited(RateLimit& limit, fmt::format_string<Args...> format, Args&&... args) {
-  if (!enabled(Level::warn)) return;
+void emit_limited(RateLimit& limit, Level level, fmt::format_string<Args...> format, Args&&... args) {
+  if (!enabled(level)) return;
   const auto swallowed = limit.allow();
   if (!swallowed) return;
   std::string message = fmt::format(format, std::forward<Args>(args)...);
   if (*swallowed != 0) message += fmt::format(" ({} more like this were not logged)", *swallowed);
-  write(Level::warn, message);
+  write(level, message);
+}
+template <class... Args>
+void warn_limited(RateLimit& limit, fmt::format_string<Args...> format, Args&&... args) {
+  emit_limited(limit, Level::warn, format, std::forward<Args>(args)...);
 }
 
 }  // namespace fusewire::log

@@ -59,16 +59,14 @@ bool decode_groups(ByteReader content, CreateExtensions& extensions) {
   return true;
 }
 
-// A view of `count` objects at the front of `rest`, which the slot keeps aligned to 8.
+// A view of `count` items at the front of `rest`.
 template <class Item>
-bool take_items(ByteReader& rest, std::uint32_t count, std::span<const Item>& items) {
+bool take_items(ByteReader& rest, std::uint32_t count, ItemList<Item>& items) {
   const auto size = checked_mul<std::uint64_t>(count, sizeof(Item));
   if (!size) return false;
   const auto bytes = rest.take(*size);
   if (!bytes) return false;
-  // SAFETY: Item is a plain structure of integers; the bytes are the slot's own copy, and bounds were checked
-  // above.
-  items = {reinterpret_cast<const Item*>(bytes->data()), count};
+  items = ItemList<Item>(*bytes);
   return true;
 }
 

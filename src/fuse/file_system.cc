@@ -18,7 +18,10 @@ void FileSystem::forget_node(NodeId, std::uint64_t) {}
 
 void FileSystem::forget(Call<op::Forget> call) { forget_node(call.header.node, call.in.nlookup); }
 void FileSystem::batch_forget(Call<op::BatchForget> call) {
-  for (const fuse_forget_one& item : call.tail.items) forget_node(NodeId{item.nodeid}, item.nlookup);
+  for (std::size_t i = 0; i < call.tail.items.size(); ++i) {
+    const fuse_forget_one item = call.tail.items[i];
+    forget_node(NodeId{item.nodeid}, item.nlookup);
+  }
 }
 
 #define FUSE_DEFAULT(method, Type) \

@@ -81,8 +81,9 @@ void Session::serve_init(Slot& slot, const fuse_in_header&) {
     return slot.done(slot.unique_, 0, sizeof out);
   }
   if (in.major < kMajor || in.minor < kOldestMinor) {
-    log::error("the kernel speaks FUSE {}.{}; {}.{} or later is needed", in.major, in.minor, kMajor,
-               kOldestMinor);
+    static log::RateLimit limit;
+    log::emit_limited(limit, log::Level::error, "the kernel speaks FUSE {}.{}; {}.{} or later is needed",
+                      in.major, in.minor, kMajor, kOldestMinor);
     return answer_error(slot, EPROTO);
   }
   flush_pending_interrupts(std::nullopt);
@@ -90,7 +91,9 @@ void Session::serve_init(Slot& slot, const fuse_in_header&) {
 }
 
 void Session::initialize(Slot& slot, const fuse_init_in& in) {
-  if (initialized()) log::info("a second INIT: the guest has rebooted");
+  // The guest may send INIT as often as it likes.
+  static log::RateLimit limit;
+  const bool rebooted = initialized();
   forget_kernel();
   Negotiation negotiation(in);
   int error = 0;
@@ -100,7 +103,8 @@ void Session::initialize(Slot& slot, const fuse_init_in& in) {
     error = ENOMEM;
   }
   if (error == 0 && !negotiation.missing().empty()) {
-    log::error("the guest cannot mount this file system: {}", negotiation.missing());
+    log::emit_limited(limit, log::Level::error, "the guest cannot mount this file system: {}",
+                      negotiation.missing());
     file_system_.destroy();
     error = EOPNOTSUPP;
   }
@@ -109,8 +113,10 @@ void Session::initialize(Slot& slot, const fuse_init_in& in) {
   security_ctx_ = negotiation.enabled(Cap::security_ctx);
   initialized_.store(true, std::memory_order_release);
   const fuse_init_out out = negotiation.reply();
-  log::info("INIT: kernel FUSE {}.{}, flags {:#x} {:#x}, max_write {}, max_pages {}", in.major, in.minor,
-            out.flags, out.flags2, out.max_write, out.max_pages);
+  log::emit_limited(limit, log::Level::info,
+                    "INIT{}: kernel FUSE {}.{}, flags {:#x} {:#x}, max_write {}, max_pages {}",
+                    rebooted ? " of a guest that has rebooted" : "", in.major, in.minor, out.flags,
+                    out.flags2, out.max_write, out.max_pages);
   slot.reply_room.copy_from(bytes_of(out));
   slot.done(slot.unique_, 0, sizeof out);
 }

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string_view>
 
@@ -80,14 +81,34 @@ struct Payload {
   IoVecs data;
 };
 
+// A sequence of structures in the request's copy, which need not lie aligned there: each is copied out when
+// it is asked for.
+template <class Item>
+class ItemList {
+ public:
+  ItemList() = default;
+  // `bytes`: a whole number of items.
+  explicit ItemList(std::span<const std::byte> bytes) : bytes_(bytes) {}
+
+  std::size_t size() const { return bytes_.size() / sizeof(Item); }
+  Item operator[](std::size_t index) const {
+    Item item;
+    std::memcpy(&item, bytes_.data() + index * sizeof(Item), sizeof(Item));
+    return item;
+  }
+
+ private:
+  std::span<const std::byte> bytes_;
+};
+
 // BATCH_FORGET: exactly the number that the arguments say.
 struct ForgetList {
-  std::span<const fuse_forget_one> items;
+  ItemList<fuse_forget_one> items;
 };
 
 // REMOVEMAPPING: exactly the number that the arguments say.
 struct MappingList {
-  std::span<const fuse_removemapping_one> items;
+  ItemList<fuse_removemapping_one> items;
 };
 
 }  // namespace fusewire
