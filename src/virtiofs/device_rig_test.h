@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/check.h"
 #include "fuse/file_system.h"
 #include "virtiofs/device.h"
 #include "virtiofs/testing/guest_queue.h"
@@ -79,11 +80,11 @@ class HeldFs final : public FileSystem {
 
   // Waits like a lock that nobody gives back.
   void setlkw(Call<op::Setlkw> call) override {
-    const auto held = std::make_shared<std::optional<Call<op::Setlkw>>>(std::move(call));
+    const auto held = std::make_shared<std::unique_ptr<Call<op::Setlkw>>>(
+        std::make_unique<Call<op::Setlkw>>(std::move(call)));
     (*held)->reply.set_interrupt_handler([this, held](InterruptReason reason) {
-      Call<op::Setlkw> ended = std::move(**held);
-      held->reset();
-      std::move(ended.reply).error(reason == InterruptReason::stopping ? ENOLCK : EINTR);
+      const auto ended = std::move(*held);
+      std::move(ended->reply).error(reason == InterruptReason::stopping ? ENOLCK : EINTR);
       const std::lock_guard lock(mutex_);
       --waiting_;
       changed_.notify_all();
@@ -129,6 +130,12 @@ class HeldFs final : public FileSystem {
   std::vector<std::byte> written() const {
     const std::lock_guard lock(mutex_);
     return written_;
+  }
+  // Answers the latest parked READ, which is there.
+  void answer_parked() {
+    auto call = take_parked();
+    FUSEWIRE_CHECK(call.has_value());
+    fill(*std::move(call));
   }
   // The parked READs, latest first; one of them, if there is one.
   std::optional<Call<op::Read>> take_parked() {

@@ -81,9 +81,8 @@ TEST(Device, StopWithAWaitingLock_AnswersEnolck) {
   const auto lock = rig.queue(1).start(lock_request());
   rig.fs.wait_waiting(1);
   rig.stop(1);
-  const auto answer = rig.queue(1).take(lock);
-  ASSERT_TRUE(answer.has_value());
-  EXPECT_EQ(answer->error, ENOLCK);
+  const Answer answer = rig.queue(1).take_now(lock);
+  EXPECT_EQ(answer.error, ENOLCK);
 }
 
 TEST(Device, Interrupt_EndsAWaitOfAnotherQueue) {
@@ -101,26 +100,24 @@ TEST(Device, StopWithAnUnmatchedInterrupt_AnswersIt) {
   Rig rig;
   const auto interrupt =
       rig.queue(0).start(Request(FUSE_INTERRUPT).arg(fuse_interrupt_in{.unique = 77'777}).room(0));
-  while (rig.queue(0).driver().kick_needed()) std::this_thread::yield();
   // It is kept for a request to come, so only stopping ends it.
   while (rig.device->stop_queue(0) == 0) ASSERT_TRUE(rig.start(0));
-  const auto answer = rig.queue(0).take(interrupt);
-  ASSERT_TRUE(answer.has_value());
-  EXPECT_EQ(answer->error, EAGAIN);
+  const Answer answer = rig.queue(0).take_now(interrupt);
+  EXPECT_EQ(answer.error, EAGAIN);
 }
 
 TEST(Device, Stop_WaitsForAnswersFromOtherThreads) {
   Rig rig;
   std::vector<GuestQueue::Ticket> tickets;
+  tickets.reserve(10);
   for (int i = 0; i < 10; ++i) tickets.push_back(rig.queue(1).start(read_request(HeldFs::kParked, 2, 5000)));
   rig.fs.wait_parked(10);
   auto stopped = std::async(std::launch::async, [&] { rig.stop(1); });
   while (auto call = rig.fs.take_parked()) HeldFs::fill(std::move(*call));
   stopped.get();
   for (const auto ticket : tickets) {
-    const auto answer = rig.queue(1).take(ticket);
-    ASSERT_TRUE(answer.has_value());
-    EXPECT_TRUE(is_content(*answer, 2, 5000));
+    const Answer answer = rig.queue(1).take_now(ticket);
+    EXPECT_TRUE(is_content(answer, 2, 5000));
   }
 }
 
@@ -151,7 +148,7 @@ TEST(Device, Reset_KeepsTheSessionButDisablesTheQueues) {
   const auto waiting = rig.queue(2).start(lock_request());
   rig.fs.wait_waiting(1);
   rig.device->reset();
-  EXPECT_EQ(rig.queue(2).take(waiting)->error, ENOLCK);
+  EXPECT_EQ(rig.queue(2).take_now(waiting).error, ENOLCK);
   EXPECT_EQ(rig.fs.destroys, 0);
 
   rig.base[1] = rig.queue(1).driver().available_index();
@@ -187,7 +184,7 @@ TEST(Device, MemoryAddedWhileARequestIsInFlight_IsUsedByTheNext) {
   const auto region = guestmem::MemoryRegion::map(more.description(), more.fd());
   ASSERT_TRUE(region.has_value());
   rig.device->set_memory(*rig.map->with(*region));
-  HeldFs::fill(std::move(*rig.fs.take_parked()));
+  rig.fs.answer_parked();
   EXPECT_TRUE(is_content(rig.queue(1).wait(in_flight), 9, 20'000));
 
   rig.queue(1).use_arena(more, 4 << 20);
@@ -211,7 +208,7 @@ TEST(Device, MemoryRemovedWhileARequestUsesIt_LivesUntilTheAnswer) {
   rig.fs.wait_parked(1);
   rig.device->set_memory(rig.map);
   EXPECT_FALSE(watched.expired());
-  HeldFs::fill(std::move(*rig.fs.take_parked()));
+  rig.fs.answer_parked();
   EXPECT_TRUE(is_content(rig.queue(1).wait(in_flight), 9, 20'000));
   rig.stop(1);
   EXPECT_TRUE(watched.expired());
@@ -226,7 +223,7 @@ TEST(Device, MemoryWithoutTheRing_BreaksItAndNothingElse) {
   EXPECT_TRUE(testing::wait_event(rig.queue(1).error_fd()));
   EXPECT_TRUE(testing::wait_event(rig.queue(2).error_fd()));
   rig.stop(1);
-  EXPECT_EQ(rig.queue(1).take(lock)->error, ENOLCK);
+  EXPECT_EQ(rig.queue(1).take_now(lock).error, ENOLCK);
 
   rig.device->set_memory(rig.map);
   ASSERT_TRUE(rig.start(1));

@@ -60,6 +60,7 @@ TEST_P(EveryShape, ReadsAndWrites_ArriveWhole) {
 TEST_P(EveryShape, RequestsBeyondTheRingsSize_AreAllAnswered) {
   Rig rig(options());
   std::vector<GuestQueue::Ticket> tickets;
+  tickets.reserve(300);
   for (unsigned i = 0; i < 300; ++i) tickets.push_back(rig.queue(1).start(getattr_request(100 + i), cut()));
   for (unsigned i = 0; i < tickets.size(); ++i)
     EXPECT_EQ(rig.queue(1).wait(tickets[i]).as<fuse_attr_out>().attr.ino, 100 + i);
@@ -83,6 +84,7 @@ TEST(QueueWorker, Batch_IsPublishedWithOneSignal) {
   rig.settle(1);
   (void)signals(rig.queue(1).call_fd());
   std::vector<GuestQueue::Ticket> tickets;
+  tickets.reserve(32);
   for (unsigned i = 0; i < 32; ++i) tickets.push_back(rig.queue(1).stage(getattr_request()));
   rig.queue(1).publish();
   for (const auto ticket : tickets) {
@@ -108,6 +110,7 @@ TEST(QueueWorker, AnswersFromOtherThreads_ComeBackWhole) {
   constexpr unsigned kRequests = 400;
   std::atomic<bool> done{false};
   std::vector<std::thread> answerers;
+  answerers.reserve(4);
   for (int i = 0; i < 4; ++i)
     answerers.emplace_back([&] {
       while (!done) {
@@ -119,6 +122,7 @@ TEST(QueueWorker, AnswersFromOtherThreads_ComeBackWhole) {
       }
     });
   std::vector<GuestQueue::Ticket> tickets;
+  tickets.reserve(kRequests);
   for (unsigned i = 0; i < kRequests; ++i)
     tickets.push_back(rig.queue(1).start(read_request(HeldFs::kParked, i, 5000)));
   for (unsigned i = 0; i < kRequests; ++i) EXPECT_TRUE(is_content(rig.queue(1).wait(tickets[i]), i, 5000));
@@ -130,6 +134,7 @@ TEST(QueueWorker, AnswersAsTheDeviceEnds_TouchNothingThatIsGone) {
   for (int round = 0; round < 100; ++round) {
     auto rig = std::make_unique<Rig>();
     std::vector<GuestQueue::Ticket> tickets;
+    tickets.reserve(4);
     for (int i = 0; i < 4; ++i) tickets.push_back(rig->queue(1).start(read_request(HeldFs::kParked, 0, 8)));
     rig->fs.wait_parked(4);
     std::thread answerer([fs = &rig->fs] {
@@ -137,9 +142,8 @@ TEST(QueueWorker, AnswersAsTheDeviceEnds_TouchNothingThatIsGone) {
     });
     rig->device.reset();
     for (const auto ticket : tickets) {
-      const auto answer = rig->queue(1).take(ticket);
-      ASSERT_TRUE(answer.has_value());
-      EXPECT_TRUE(is_content(*answer, 0, 8));
+      const Answer answer = rig->queue(1).take_now(ticket);
+      EXPECT_TRUE(is_content(answer, 0, 8));
     }
     answerer.join();
   }
@@ -207,7 +211,7 @@ TEST(QueueWorker, BrokenRing_StillReturnsWhatIsInFlight) {
       static_cast<std::uint16_t>(rig.queue(1).driver().available_index() + 1000));
   rig.queue(1).kick();
   ASSERT_TRUE(testing::wait_event(rig.queue(1).error_fd()));
-  HeldFs::fill(std::move(*rig.fs.take_parked()));
+  rig.fs.answer_parked();
   EXPECT_TRUE(is_content(rig.queue(1).wait(ticket), 1, 100));
 }
 
@@ -284,7 +288,7 @@ TEST(QueueWorker, DirtyLog_HasEveryPageThatWasWritten) {
     before.assign(memory, memory + rig.memory.size());
     rig.queue(1).publish();
     rig.fs.wait_parked(1);
-    HeldFs::fill(std::move(*rig.fs.take_parked()));
+    rig.fs.answer_parked();
     while (!rig.queue(1).driver().has_used()) std::this_thread::yield();
     rig.stop(1);  // the worker is still: what it wrote is logged
     std::size_t changed = 0;
@@ -311,8 +315,8 @@ TEST(QueueWorker, DirtyLog_HasEveryPageThatWasWritten) {
 struct LongestChain {
   explicit LongestChain(Rig& rig) : ring(rig.queue(1)) {
     const auto request = read_request(HeldFs::kParked, 0, 1000).encode();
-    const auto table = *rig.memory.allocate(kEntries * sizeof(vring_desc), 4096);
-    const auto bytes = *rig.memory.allocate(4096, 4096);
+    const auto table = testing::allocate_from(rig.memory, kEntries * sizeof(vring_desc));
+    const auto bytes = testing::allocate_from(rig.memory, 4096);
     std::memcpy(bytes.host, request.data(), request.size());
     for (std::size_t i = 0; i < kEntries; ++i) {
       const unsigned flags = (i == 0 ? 0 : VRING_DESC_F_WRITE) | (i + 1 < kEntries ? VRING_DESC_F_NEXT : 0);
@@ -346,7 +350,7 @@ TEST(QueueWorker, LongestChainsInFlight_AreBoundedAndAllServed) {
   EXPECT_EQ(rig.queue(0).send(getattr_request()).error, 0);
   for (std::size_t answered = 0; answered < chain.heads.size(); ++answered) {
     rig.fs.wait_parked(1);
-    HeldFs::fill(std::move(*rig.fs.take_parked()));
+    rig.fs.answer_parked();
   }
   for (std::size_t i = 0; i < chain.heads.size(); ++i)
     EXPECT_EQ(chain.ring.wait_used(1000 + i), sizeof(fuse_out_header) + 1000);

@@ -38,14 +38,15 @@ constexpr const char* kSanitizerOptions[] = {
 std::vector<std::string> environment() {
   std::vector<std::string> variables(std::begin(kSanitizerOptions), std::end(kSanitizerOptions));
   for (char** variable = environ; *variable != nullptr; ++variable) {
-    const std::string_view text = *variable;
-    if (text.find("SAN_OPTIONS=") == std::string_view::npos) variables.emplace_back(text);
+    std::string text = *variable;
+    if (text.find("SAN_OPTIONS=") == std::string::npos) variables.push_back(std::move(text));
   }
   return variables;
 }
 
 std::vector<char*> pointers(std::vector<std::string>& strings) {
   std::vector<char*> list;
+  list.reserve(strings.size() + 1);
   for (std::string& string : strings) list.push_back(string.data());
   list.push_back(nullptr);
   return list;

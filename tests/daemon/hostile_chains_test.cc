@@ -23,9 +23,7 @@ class HostileChains : public DaemonTest {
     boot({}, {.request_queues = 2, .queue = {.indirect_entries = indirect}});
     taken = guest().queue(1).driver().take_descriptors(8);
     // Somewhere to point at: a request, room for its reply, and an indirect table.
-    const auto piece = guest().memory().allocate(4096, 4096);
-    ASSERT_TRUE(piece.has_value());
-    memory = *piece;
+    memory = virtiofs::testing::allocate_from(guest().memory(), 4096);
     request = make_request(FUSE_GETATTR, kRootNode, fuse_getattr_in{}).encode();
     std::memcpy(memory.host, request.data(), request.size());
     table = guestmem::GuestAddress(memory.guest.get() + 2048);
@@ -159,7 +157,7 @@ TEST_F(HostileChains, SameDescriptorOfferedOverAndOver_IsServedOrGivenUp) {
   auto& driver = guest().queue(1).driver();
   for (int i = 0; i < 500; ++i) driver.offer_raw(taken[0], 1);
   guest().queue(1).kick();
-  (void)guest().frontend().get_vring_base(1);
+  (void)guest().stop_ring(1);
   Client other(guest(), 2);
   EXPECT_TRUE(other.getattr(kRootNode).has_value());
 }

@@ -261,8 +261,7 @@ TEST_F(HostileRequests, MemoryThatChangesUnderTheDaemon_NeverEndsIt) {
   const auto opened = client().open(*client().walk("file"));
   // One place in memory where a request of two names lies, and a thread that turns its bits over while the
   // daemon reads it.
-  const auto piece = guest().memory().allocate(4096, 4096);
-  ASSERT_TRUE(piece.has_value());
+  const auto piece = virtiofs::testing::allocate_from(guest().memory(), 4096);
   std::vector<std::vector<std::byte>> requests;
   requests.push_back(make_request(FUSE_LOOKUP, kRootNode).name("file").encode());
   requests.push_back(
@@ -279,7 +278,7 @@ TEST_F(HostileRequests, MemoryThatChangesUnderTheDaemon_NeverEndsIt) {
   std::thread scribbler([&] {
     std::mt19937 random(5);
     while (!done) {
-      auto* byte = reinterpret_cast<std::uint8_t*>(piece->host) + random() % kScribbled;
+      auto* byte = reinterpret_cast<std::uint8_t*>(piece.host) + random() % kScribbled;
       std::atomic_ref(*byte).fetch_xor(static_cast<std::uint8_t>(1u << random() % 8));
     }
   });
@@ -287,10 +286,10 @@ TEST_F(HostileRequests, MemoryThatChangesUnderTheDaemon_NeverEndsIt) {
   for (int round = 0; round < (kSanitized ? 2000 : 20'000); ++round) {
     const auto& bytes = requests[static_cast<std::size_t>(round) % requests.size()];
     for (std::size_t i = 0; i < bytes.size(); ++i)
-      std::atomic_ref(reinterpret_cast<std::uint8_t*>(piece->host)[i])
+      std::atomic_ref(reinterpret_cast<std::uint8_t*>(piece.host)[i])
           .store(static_cast<std::uint8_t>(bytes[i]));
-    const virtio::GuestBuffer readable{piece->guest, static_cast<std::uint32_t>(bytes.size())};
-    const virtio::GuestBuffer writable{guestmem::GuestAddress(piece->guest.get() + 2048), 1024};
+    const virtio::GuestBuffer readable{piece.guest, static_cast<std::uint32_t>(bytes.size())};
+    const virtio::GuestBuffer writable{guestmem::GuestAddress(piece.guest.get() + 2048), 1024};
     const auto cookie = queue.next_cookie();
     ASSERT_TRUE(queue.driver().add({&readable, 1}, {&writable, 1}, cookie));
     if (queue.driver().kick_needed()) queue.kick();

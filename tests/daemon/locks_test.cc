@@ -123,9 +123,10 @@ TEST_F(Locks, ManyWaitingLocks_AllComeThroughOneByOne) {
   constexpr int kWaiters = 40;
   EXPECT_EQ(client().lock(FUSE_SETLK, node, handle, 1, F_WRLCK), 0);
   std::vector<GuestQueue::Ticket> waiting;
+  waiting.reserve(kWaiters);
   for (int i = 0; i < kWaiters; ++i)
     waiting.push_back(client().start(
-        Client::lock_request(FUSE_SETLKW, node, handle, static_cast<std::uint64_t>(i + 2), F_WRLCK)));
+        Client::lock_request(FUSE_SETLKW, node, handle, static_cast<std::uint64_t>(i) + 2, F_WRLCK)));
   Client other(guest(), 2);
   EXPECT_EQ(other.lock(FUSE_SETLK, node, handle, 1, F_UNLCK), 0);
   std::vector<bool> got(kWaiters);
@@ -137,7 +138,7 @@ TEST_F(Locks, ManyWaitingLocks_AllComeThroughOneByOne) {
       if (!answer) continue;
       EXPECT_EQ(answer->error, 0);
       // Only one has it at a time, and it gives it to the next.
-      EXPECT_EQ(other.lock(FUSE_SETLK, node, handle, static_cast<std::uint64_t>(i + 2), F_UNLCK), 0);
+      EXPECT_EQ(other.lock(FUSE_SETLK, node, handle, static_cast<std::uint64_t>(i) + 2, F_UNLCK), 0);
       got[static_cast<std::size_t>(i)] = any = true;
       ++done;
     }

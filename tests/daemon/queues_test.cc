@@ -72,7 +72,7 @@ TEST_F(Queues, ManyRequestsInFlightOnEachQueue_AreAllAnsweredRight) {
     for (int round = 0; round < 5; ++round) {
       std::vector<std::pair<GuestQueue::Ticket, std::size_t>> reads;
       for (std::size_t i = 0; i < 60; ++i) {
-        const std::size_t offset = (i * 7919 + queue * 104'729) % (data.size() - 50'000);
+        const std::size_t offset = (i * 7919 + std::size_t{queue} * 104'729) % (data.size() - 50'000);
         reads.emplace_back(guest().queue(queue).stage(Client::read_request(node, handle, offset, 50'000)),
                            offset);
       }
@@ -176,6 +176,7 @@ TEST_F(Queues, StopUnderLoad_LosesNothing) {
     int bad = 0;
     while (!done) {
       std::vector<GuestQueue::Ticket> reads;
+      reads.reserve(20);
       for (int i = 0; i < 20; ++i)
         reads.push_back(guest().queue(2).start(Client::read_request(node, handle, 0, 200'000)));
       for (const auto ticket : reads) bad += guest().queue(2).wait(ticket).text() != data;

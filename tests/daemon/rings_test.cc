@@ -49,6 +49,7 @@ TEST_P(Rings, EveryCut_Moves1MiBWhole) {
 TEST_P(Rings, MoreRequestsThanTheRingHolds_AreAllAnswered) {
   boot({}, options());
   std::vector<GuestQueue::Ticket> tickets;
+  tickets.reserve(1000);
   for (int i = 0; i < 1000; ++i)
     tickets.push_back(
         client().start(make_request(FUSE_GETATTR, kRootNode, fuse_getattr_in{}).room(sizeof(fuse_attr_out))));

@@ -97,6 +97,12 @@ const char* name_of(Cut cut) {
   return "?";
 }
 
+guestmem::SharedMemory::Piece allocate_from(guestmem::SharedMemory& memory, std::size_t size) {
+  const auto piece = memory.allocate(size, kPage);
+  FUSEWIRE_CHECK(piece.has_value());
+  return *piece;
+}
+
 UniqueFd make_event() {
   UniqueFd event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   FUSEWIRE_CHECK(event.get() >= 0);
@@ -344,6 +350,11 @@ std::optional<Answer> GuestQueue::take(Ticket ticket) {
   return answer;
 }
 
+Answer GuestQueue::take_now(Ticket ticket) {
+  if (auto answer = take(ticket)) return *std::move(answer);
+  return give_up("the answer is not there yet");
+}
+
 Answer GuestQueue::wait(Ticket ticket) {
   for (;;) {
     if (auto answer = take(ticket)) return std::move(*answer);
@@ -363,14 +374,14 @@ bool GuestQueue::wait_without_signal() {
 }
 
 bool GuestQueue::wait_for_any(std::chrono::milliseconds patience) {
-  const std::size_t before = answers_.size() + raw_used_.size();
   const auto end = std::chrono::steady_clock::now() + patience;
   for (;;) {
     collect();
-    if (answers_.size() + raw_used_.size() != before) return true;
+    if (!answers_.empty() || !raw_used_.empty()) return true;
     const auto left =
         std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
-    if (left.count() <= 0 || !wait_for_signal(left)) return driver_.has_used();
+    if (left.count() <= 0) return false;
+    (void)wait_for_signal(left);
   }
 }
 

@@ -77,11 +77,13 @@ class GuestQueue {
   // later wait.
   Answer wait(Ticket ticket);
   Answer send(const Request& request, Cut cut = Cut::like_linux) { return wait(start(request, cut)); }
-  // The answer if it is there already.
+  // The answer if it is there already; and the answer that must be there, else the test fails.
   std::optional<Answer> take(Ticket ticket);
+  Answer take_now(Ticket ticket);
   // Whether a chain came back within kPatience, by looking: for a ring whose driver wants no signals.
   bool wait_without_signal();
-  // Whether an answer to any request came within kPatience; without a failure. For what ends a ring.
+  // Waits until there is an answer that nobody has taken yet, to whichever request; false, and no failure,
+  // when none comes.
   bool wait_for_any(std::chrono::milliseconds patience = kPatience);
 
   unsigned in_flight() const { return static_cast<unsigned>(requests_.size()); }
@@ -132,6 +134,9 @@ class GuestQueue {
   Ticket last_ticket_ = 0;
   bool gave_up_ = false;
 };
+
+// A piece of `memory`, which must have room for it.
+guestmem::SharedMemory::Piece allocate_from(guestmem::SharedMemory& memory, std::size_t size);
 
 // A non-blocking event counter. Waits until it is signalled, and takes the signals.
 UniqueFd make_event();
