@@ -15,6 +15,7 @@ LAYERS = {
     "guestmem": {"base"},
     "virtio": {"base", "guestmem"},
     "vhost_user": {"base", "guestmem", "virtio"},
+    "driver": {"base", "guestmem", "virtio", "vhost_user"},
     "virtiofs": {"base", "fuse", "guestmem", "virtio", "vhost_user"},
     "passthrough": {"base", "io", "fuse"},
     "daemon": {"base", "fuse", "vhost_user", "virtiofs", "passthrough"},
