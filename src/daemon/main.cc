@@ -121,7 +121,7 @@ OrText<int> run(Options options) {
   auto file_system = passthrough::PassthroughFs::create(options.config);
   if (!file_system) return std::unexpected(std::move(file_system.error()));
   auto device = virtiofs::Device::create(**file_system,
-                                         {.request_queues = options.num_request_queues, .tag = options.tag});
+                                         {.request_queues = options.num_request_queues, .poll = options.poll, .tag = options.tag});
   if (!device) {
     return std::unexpected(fmt::format(
         "cannot make {} request queues: {}: choose fewer with --num-request-queues, or more descriptors with "

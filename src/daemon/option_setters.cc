@@ -69,6 +69,13 @@ SetResult set_num_request_queues(Draft& draft, std::string_view value) {
   return {};
 }
 
+SetResult set_poll_us(Draft& draft, std::string_view value) {
+  const auto number = read_number(value, 0, 1'000'000);
+  if (!number) return std::unexpected(number.error());
+  draft.options.poll = std::chrono::microseconds(*number);
+  return {};
+}
+
 SetResult set_cache(Draft& draft, std::string_view value) {
   return store(draft.options.config.cache, read_choice<CachePolicy>(value, "auto, always, metadata, never",
                                                                     {{"auto", CachePolicy::automatic},

@@ -75,6 +75,14 @@ constexpr Row kRows[] = {
      .group = Group::socket,
      .help = "Request queues to offer, each with a thread. Default: one for each CPU, at most 64.",
      .set = set_num_request_queues},
+    {.names = "--poll-us",
+     .kind = Kind::value,
+     .value = "N",
+     .group = Group::socket,
+     .help =
+         "How many microseconds a queue's thread looks for the next request before it sleeps, while requests "
+         "come that fast; 0: none. An idle queue always sleeps. Default: 50.",
+     .set = set_poll_us},
 
     {.names = "--cache",
      .compat = "cache",

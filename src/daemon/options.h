@@ -5,6 +5,7 @@
 // Off the data path: runs once, in main, before there is a thread.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <expected>
 #include <optional>
@@ -39,6 +40,7 @@ struct Options {
 
   std::string tag;                  // empty: none, the device has no configuration space
   unsigned num_request_queues = 1;  // default: the CPUs that this process may use, kMaxDefaultQueues at most
+  std::chrono::microseconds poll{50};  // how long a queue's thread looks for work before it sleeps
   bool keep_listening = false;
 
   bool daemonize = false;

@@ -62,8 +62,8 @@ bool same(const passthrough::Config& a, const passthrough::Config& b) {
 bool same(const Options& a, const Options& b) {
   return a.action == b.action && same(a.config, b.config) && a.socket_path == b.socket_path && a.fd == b.fd &&
          a.socket_group == b.socket_group && a.tag == b.tag && a.num_request_queues == b.num_request_queues &&
-         a.keep_listening == b.keep_listening && a.daemonize == b.daemonize && a.syslog == b.syslog &&
-         a.log_level == b.log_level && a.rlimit_nofile == b.rlimit_nofile;
+         a.poll == b.poll && a.keep_listening == b.keep_listening && a.daemonize == b.daemonize &&
+         a.syslog == b.syslog && a.log_level == b.log_level && a.rlimit_nofile == b.rlimit_nofile;
 }
 
 TEST(Options, Parse_ShareAndSocketOnly_GivesTheDefaults) {
@@ -213,6 +213,7 @@ TEST(Options, Parse_EachOptionOfTheCDaemon_MeansWhatItMeansThere) {
 TEST(Options, Parse_OurOwnOptions_Work) {
   expect_meanings({
       {{"--keep-listening"}, [](Options& o) { o.keep_listening = true; }},
+      {{"--poll-us=0"}, [](Options& o) { o.poll = std::chrono::microseconds(0); }},
       {{"--num-request-queues=7"}, [](Options& o) { o.num_request_queues = 7; }},
       {{"--timeout=3"}, [](Options& o) { o.config.timeout = std::chrono::duration<double>(3); }},
       {{"--posix-lock"}, [](Options& o) { o.config.posix_lock = true; }},

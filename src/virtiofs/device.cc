@@ -22,7 +22,7 @@ Result<std::unique_ptr<Device>> Device::create(FileSystem& file_system, const De
     device->config_.assign(bytes.begin(), bytes.end());
   }
   for (unsigned index = 0; index <= options.request_queues; ++index) {
-    auto worker = QueueWorker::create(device->session_, index);
+    auto worker = QueueWorker::create(device->session_, index, options.poll);
     if (!worker) return fail(worker.error());
     device->workers_.push_back(std::move(*worker));
   }

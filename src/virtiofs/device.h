@@ -6,6 +6,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -19,6 +20,7 @@ namespace fusewire::virtiofs {
 
 struct DeviceOptions {
   unsigned request_queues = 1;
+  std::chrono::microseconds poll{0};  // how long a worker looks at its ring before it sleeps, at most
   std::string tag;  // empty: the front-end knows the tag, and the configuration space is not offered
 };
 

@@ -19,6 +19,11 @@ namespace {
 constexpr int kBatchChains = 64;
 constexpr std::size_t kBatchBytes = std::size_t{256} * 1024;
 
+// The driver sees answers after this many of them, so that it works on the first while we work on the next.
+// With the event index it also says when it sleeps, and is woken then; else one signal for the whole turn
+// must do.
+constexpr unsigned kPublishChains = 4;
+
 // A guest can make every chain of a large ring as long as can be. With this many ranges in flight (Linux gets
 // nowhere near), which is about 32 MiB for us to remember, further chains wait until some have come back.
 constexpr std::size_t kMaxRangesInFlight = std::size_t{1} << 20;
@@ -44,14 +49,15 @@ bool watch(const UniqueFd& epoll, const UniqueFd& fd, std::uint32_t events) {
 
 }  // namespace
 
-Result<std::unique_ptr<QueueWorker>> QueueWorker::create(Session& session, unsigned queue_index) {
+Result<std::unique_ptr<QueueWorker>> QueueWorker::create(Session& session, unsigned queue_index,
+                                                         std::chrono::microseconds poll) {
   UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll) return fail_errno();
   UniqueFd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake) return fail_errno();
   if (!watch(epoll, wake, EPOLLIN)) return fail_errno();
   return std::unique_ptr<QueueWorker>(
-      new QueueWorker(session, queue_index, std::move(epoll), std::move(wake)));
+      new QueueWorker(session, queue_index, poll, std::move(epoll), std::move(wake)));
 }
 
 QueueWorker::~QueueWorker() {
@@ -90,6 +96,7 @@ Result<void> QueueWorker::start(const virtio::RingSetup& ring, virtio::QueueOpti
         return;
       }
     }
+    event_idx_ = options.event_idx;
     queue_.emplace(std::move(*queue));
     queue_->set_dirty_log(log_);
     kick_ = std::move(kick);
@@ -117,7 +124,7 @@ std::uint16_t QueueWorker::stop() {
   }
   std::uint16_t next_avail = 0;
   run_on_worker([&] {
-    publish();
+    publish(true);
     next_avail = queue_->next_avail();
     queue_.reset();
     // Closing would not take the event out of the epoll set, for the front-end still has it open.
@@ -206,7 +213,7 @@ void QueueWorker::run() {
   for (;;) {
     run_tasks();
     if (exit_) return;
-    if (!take_turn()) sleep();
+    if (!take_turn() && !poll()) sleep();
   }
 }
 
@@ -232,12 +239,12 @@ bool QueueWorker::take_turn() {
     busy = true;
   });
   busy |= serve_batch();
-  publish();
+  publish(true);
   return busy;
 }
 
 bool QueueWorker::serve_batch() {
-  if (!queue_ || !accepting_ || !enabled_) return false;
+  if (!serving()) return false;
   queue_->disable_kicks();
   batch_bytes_ = 0;
   for (int served = 0; served < kBatchChains && batch_bytes_ < kBatchBytes; ++served) {
@@ -245,14 +252,12 @@ bool QueueWorker::serve_batch() {
     QueueSlot& slot = free_slot();
     switch (queue_->pop(slot.chain(), *map_)) {
       case virtio::Pop::nothing:
-        // A chain that came just now may bring no kick: then go on.
-        if (!queue_->enable_kicks()) return served != 0;
-        queue_->disable_kicks();
-        break;
+        return served != 0;
       case virtio::Pop::malformed: {
         static log::RateLimit limit;
         log::warn_limited(limit, "queue {}: a malformed descriptor chain", queue_index_);
         queue_->push_used(slot.chain().head, 0);
+        ++unpublished_;
         break;
       }
       case virtio::Pop::broken:
@@ -266,6 +271,7 @@ bool QueueWorker::serve_batch() {
         slot.prepare(map_);
         // From here on the slot is another thread's, or already back in finish().
         session_.submit(slot);
+        if (unpublished_ >= kPublishChains) publish(event_idx_);
         break;
     }
   }
@@ -281,6 +287,7 @@ void QueueWorker::finish(QueueSlot& slot) {
                        has_body ? slot.used_length() : slot.chain().writable_size);
   }
   queue_->push_used(slot.chain().head, slot.used_length());
+  ++unpublished_;
   batch_bytes_ += slot.used_length();
   if (slot.map() != map_) slot.drop_map();
   ranges_in_flight_ -= slot.range_count();
@@ -293,23 +300,34 @@ void QueueWorker::finish(QueueSlot& slot) {
   drained_ = nullptr;
 }
 
-void QueueWorker::publish() {
-  if (!queue_ || !queue_->has_unpublished()) return;
-  queue_->publish();
-  if (queue_->needs_signal()) signal_event(call_);
+void QueueWorker::publish(bool may_signal) {
+  if (unpublished_ != 0) queue_->publish();
+  unpublished_ = 0;
+  if (may_signal && queue_ && queue_->needs_signal()) signal_event(call_);
+}
+
+bool QueueWorker::serving() const { return queue_ && accepting_ && enabled_; }
+
+bool QueueWorker::poll() {
+  return serving() && busy_poll_.wait([this] {
+    return queue_->has_available() || has_tasks_.load(std::memory_order_relaxed) || !completed_.empty();
+  });
 }
 
 void QueueWorker::sleep() {
   sleeping_.store(true);
-  if (has_tasks_.load() || !completed_.empty()) {
+  // A chain that came just now may bring no kick.
+  if (has_tasks_.load() || !completed_.empty() || (serving() && queue_->enable_kicks())) {
     sleeping_.store(false);
     return;
   }
-  const bool poll_ring = queue_ && accepting_ && enabled_ && !kick_;
+  const bool poll_ring = serving() && !kick_;
+  busy_poll_.falls_asleep();
   std::array<epoll_event, 2> events;
   const int count =
       ::epoll_wait(epoll_.get(), events.data(), events.size(), poll_ring ? kPollMilliseconds : -1);
   sleeping_.store(false);
+  busy_poll_.woke_up();
   for (int i = 0; i < count; ++i) {
     if (events[static_cast<std::size_t>(i)].data.fd != wake_.get()) continue;
     std::uint64_t counter = 0;

@@ -26,6 +26,7 @@
 #include "guestmem/dirty_log.h"
 #include "guestmem/memory_map.h"
 #include "virtio/split_queue.h"
+#include "virtiofs/busy_poll.h"
 #include "virtiofs/completion_list.h"
 #include "virtiofs/queue_slot.h"
 
@@ -34,7 +35,8 @@ namespace fusewire::virtiofs {
 class QueueWorker {
  public:
   // `session` must outlive the worker. The thread starts with the first start(). An error leaves no worker.
-  static Result<std::unique_ptr<QueueWorker>> create(Session& session, unsigned queue_index);
+  static Result<std::unique_ptr<QueueWorker>> create(Session& session, unsigned queue_index,
+                                                     std::chrono::microseconds poll = {});
   // The queue must be stopped.
   ~QueueWorker();
   QueueWorker(const QueueWorker&) = delete;
@@ -58,8 +60,13 @@ class QueueWorker {
   void complete(QueueSlot& slot);
 
  private:
-  QueueWorker(Session& session, unsigned queue_index, UniqueFd epoll, UniqueFd wake)
-      : session_(session), queue_index_(queue_index), epoll_(std::move(epoll)), wake_(std::move(wake)) {}
+  QueueWorker(Session& session, unsigned queue_index, std::chrono::microseconds poll, UniqueFd epoll,
+              UniqueFd wake)
+      : session_(session),
+        queue_index_(queue_index),
+        epoll_(std::move(epoll)),
+        wake_(std::move(wake)),
+        busy_poll_(poll) {}
 
   // Runs `task` on the worker's thread (on this one while there is no thread) and waits for its end.
   void run_on_worker(const std::function<void()>& task);
@@ -71,7 +78,9 @@ class QueueWorker {
   bool take_turn();
   bool serve_batch();
   void finish(QueueSlot& slot);
-  void publish();
+  void publish(bool may_signal);
+  bool serving() const;
+  bool poll();
   void sleep();
   void ring_broken();
   QueueSlot& free_slot();
@@ -95,7 +104,9 @@ class QueueWorker {
   bool exit_ = false;
   bool enabled_ = false;
   bool broken_reported_ = false;
+  BusyPoll busy_poll_;
   std::optional<virtio::SplitQueue> queue_;
+  bool event_idx_ = false;
   bool accepting_ = false;  // false while the queue is being stopped
   UniqueFd kick_, call_, error_;
   std::shared_ptr<const guestmem::MemoryMap> map_ = guestmem::MemoryMap::empty();
@@ -103,6 +114,7 @@ class QueueWorker {
   std::vector<std::unique_ptr<QueueSlot>> slab_;
   std::vector<QueueSlot*> free_;
   std::size_t in_flight_ = 0;
+  unsigned unpublished_ = 0;                    // chains pushed that the driver cannot see yet
   std::size_t ranges_in_flight_ = 0;            // of all their chains
   std::size_t batch_bytes_ = 0;                 // moved by the requests of this batch
   std::condition_variable* drained_ = nullptr;  // set while stop() waits; under tasks_mutex_

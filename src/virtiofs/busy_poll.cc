@@ -1,0 +1,27 @@
+#include "virtiofs/busy_poll.h"
+
+#include <algorithm>
+#include <thread>
+
+namespace fusewire::virtiofs {
+
+void BusyPoll::woke_up() {
+  if (limit_.count() == 0) return;
+  soon_ = Clock::now() - began_ <= limit_ + kWakeUp;
+  began_ = {};
+}
+
+unsigned BusyPoll::most_pollers() {
+  static const unsigned most = std::max(1U, std::thread::hardware_concurrency() / 2);
+  return most;
+}
+
+void BusyPoll::pause() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace fusewire::virtiofs

@@ -1,0 +1,70 @@
+// BusyPoll: whether, and for how long, a queue's worker looks at its ring before it sleeps.
+//
+// A sleep costs two switches here and an interrupt of the driver's processor there, often more than the
+// request itself. A driver that answers soon is therefore waited for awake, up to a limit. One that was not
+// soon even once is not waited for until it has been: an idle queue uses no processor time.
+//
+// Used by the worker's thread alone, except for the count of those that poll.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+
+namespace fusewire::virtiofs {
+
+class BusyPoll {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  // Waits awake for `limit` at most; 0: never.
+  explicit BusyPoll(std::chrono::microseconds limit) : limit_(limit) {}
+
+  // Calls `ready` until it is true or the time is up; whether it was. Does nothing when the last waits were
+  // long, or when too many other workers poll already: those that serve need processors too.
+  template <class Ready>
+  bool wait(const Ready& ready);
+
+  // Tells how the wait went on that wait() could not end: to be called around the sleep.
+  void falls_asleep() {
+    if (limit_.count() != 0 && began_ == Clock::time_point{}) began_ = Clock::now();
+  }
+  void woke_up();
+
+ private:
+  // As many workers as may poll at once: half of the processors, at least one.
+  static unsigned most_pollers();
+  static void pause();
+
+  // What a sleep takes longer than the wait itself.
+  static constexpr std::chrono::microseconds kWakeUp{50};
+  static constexpr int kLooksPerClock = 16;
+
+  static inline std::atomic<unsigned> pollers_{0};
+
+  const std::chrono::microseconds limit_;
+  bool soon_ = false;          // the last wait was shorter than the limit
+  Clock::time_point began_{};  // of a wait that goes on
+};
+
+template <class Ready>
+bool BusyPoll::wait(const Ready& ready) {
+  if (!soon_) return false;
+  // SAFETY: relaxed: the count guards nothing, and one too many does no harm.
+  if (pollers_.fetch_add(1, std::memory_order_relaxed) >= most_pollers()) {
+    pollers_.fetch_sub(1, std::memory_order_relaxed);
+    return false;
+  }
+  began_ = Clock::now();
+  bool found = false;
+  do {
+    for (int look = 0; look < kLooksPerClock && !found; ++look) {
+      pause();
+      found = ready();
+    }
+  } while (!found && Clock::now() - began_ < limit_);
+  if (found) began_ = {};
+  pollers_.fetch_sub(1, std::memory_order_relaxed);
+  return found;
+}
+
+}  // namespace fusewire::virtiofs
