@@ -1,0 +1,44 @@
+// drive(): one driver thread's loop. It keeps every slot's request in flight, takes what came back, and sends
+// the next request of all those slots with one publish, so with at most one kick, as a busy guest's driver
+// does.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <span>
+
+#include "driver/queue.h"
+#include "virtiofs-bench/histogram.h"
+#include "virtiofs-bench/workload.h"
+
+namespace fusewire::bench {
+
+using Clock = std::chrono::steady_clock;
+
+enum class Wait { irq, poll };
+
+struct Loop {
+  driver::Queue& queue;
+  std::span<Slot> slots;
+  Workload& workload;
+  Wait wait = Wait::irq;
+  // No operation begins after this; those that have begun are finished.
+  Clock::time_point deadline = Clock::time_point::max();
+  // Likewise once it is true: another thread failed, or the user wants to stop.
+  const std::atomic<bool>& stop;
+  int socket_fd = -1;
+  unsigned thread = 0;
+};
+
+struct LoopTotals {
+  std::uint64_t operations = 0;
+  std::uint64_t bytes = 0;
+  Histogram latency;  // of operations: from the publish of the first request to the last reply's arrival
+};
+
+// Runs until there is nothing more to send and every reply has come. Fails at the first reply that is wrong.
+// Adds to `totals`.
+Expected<void> drive(const Loop& loop, LoopTotals& totals);
+
+}  // namespace fusewire::bench

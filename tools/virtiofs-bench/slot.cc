@@ -1,0 +1,101 @@
+#include "virtiofs-bench/slot.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "base/check.h"
+
+namespace fusewire::bench {
+
+Slot::Slot(guestmem::SharedMemory::Piece memory, unsigned index)
+    : page_(memory.host), data_size_(memory.size - kPageSize), index_(index) {
+  FUSEWIRE_CHECK(memory.guest.get() % kPageSize == 0 && memory.size % kPageSize == 0 && memory.size != 0);
+  const auto at = [&](std::size_t offset, std::size_t length) {
+    return virtio::GuestBuffer{guestmem::GuestAddress(memory.guest.get() + offset),
+                               static_cast<std::uint32_t>(length)};
+  };
+  readable_ = {at(0, sizeof(fuse_in_header)), at(kArguments, 0)};
+  with_args_ = {at(kReply, sizeof(fuse_out_header)), at(kReplyArguments, 0)};
+  with_data_ = {at(kReply, sizeof(fuse_out_header))};
+  const guestmem::SharedMemory::Piece pages{guestmem::GuestAddress(memory.guest.get() + kPageSize), data(),
+                                            data_size_};
+  driver::append_pages(pages, readable_);
+  driver::append_pages(pages, with_data_);
+  header_.uid = ::geteuid();
+  header_.gid = ::getegid();
+  header_.pid = static_cast<std::uint32_t>(::getpid());
+}
+
+Slot& Slot::request(std::uint32_t opcode, NodeId node) {
+  header_.opcode = opcode;
+  header_.nodeid = node.get();
+  arguments_ = sent_data_ = reply_arguments_ = reply_data_ = 0;
+  return *this;
+}
+
+Slot& Slot::append(const void* bytes, std::size_t size) {
+  FUSEWIRE_CHECK(kArguments + arguments_ + size <= kReply);
+  std::memcpy(page_ + kArguments + arguments_, bytes, size);
+  arguments_ += size;
+  return *this;
+}
+
+Slot& Slot::name(std::string_view text) {
+  append(text.data(), text.size());
+  return append("", 1);
+}
+
+Slot& Slot::send_data(std::size_t bytes) {
+  FUSEWIRE_CHECK(bytes % kPageSize == 0 && bytes <= data_size_ && arguments_ != 0);
+  sent_data_ = bytes;
+  return *this;
+}
+
+Slot& Slot::expect_data(std::size_t bytes) {
+  FUSEWIRE_CHECK(bytes % kPageSize == 0 && bytes <= data_size_);
+  reply_data_ = bytes;
+  return *this;
+}
+
+bool Slot::stage(driver::Queue& queue, std::uint64_t unique) {
+  header_.unique = unique;
+  header_.len = static_cast<std::uint32_t>(sizeof header_ + arguments_ + sent_data_);
+  std::memcpy(page_, &header_, sizeof header_);
+  std::memset(page_ + kReply, 0, sizeof(fuse_out_header));  // The last reply must not pass for this one.
+  readable_[1].length = static_cast<std::uint32_t>(arguments_);
+  with_args_[1].length = static_cast<std::uint32_t>(reply_arguments_);
+  const std::span readable(readable_);
+  const std::span writable(reply_data_ != 0 ? with_data_ : with_args_);
+  return queue.stage(readable.first(arguments_ == 0 ? 1 : 2 + sent_data_ / kPageSize),
+                     writable.first(1 + (reply_data_ != 0        ? reply_data_ / kPageSize
+                                         : reply_arguments_ != 0 ? 1
+                                                                 : 0)),
+                     index_);
+}
+
+Expected<void> Slot::check(std::uint32_t used_length) {
+  fuse_out_header out;
+  std::memcpy(&out, page_ + kReply, sizeof out);
+  const std::size_t room = sizeof out + reply_arguments_ + reply_data_;
+  if (used_length < sizeof out || out.len != used_length || used_length > room)
+    return failed(
+        fmt::format("{}: the device says that it wrote {} bytes, its reply {}, and there is room for {}",
+                    describe(), used_length, out.len, room));
+  if (out.unique != header_.unique)
+    return failed(
+        fmt::format("{}: the reply is to request {}, not {}", describe(), out.unique, header_.unique));
+  if (out.error > 0 || out.error <= -512)
+    return failed(fmt::format("{}: the reply's error is {}", describe(), out.error));
+  if (out.error != 0 && out.len != sizeof out)
+    return failed(fmt::format("{}: error {} comes with a body of {} bytes", describe(), -out.error,
+                              out.len - sizeof out));
+  error_ = -out.error;
+  body_size_ = used_length - sizeof out;
+  return {};
+}
+
+std::string Slot::describe() const {
+  return fmt::format("request {} (opcode {}, node {})", header_.unique, header_.opcode, header_.nodeid);
+}
+
+}  // namespace fusewire::bench

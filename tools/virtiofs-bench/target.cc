@@ -1,0 +1,209 @@
+#include "virtiofs-bench/target.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <thread>
+
+namespace fusewire::bench {
+namespace {
+
+constexpr unsigned kForgetDepth = 256;
+constexpr std::size_t kForgetStride = 64;
+constexpr std::size_t kClientData = std::size_t{1} << 20;
+constexpr unsigned kBuildDepth = 32;
+constexpr std::size_t kBuildData = std::size_t{128} << 10;
+
+std::size_t slot_bytes(std::size_t data) {
+  return kPageSize + (data + kPageSize - 1) / kPageSize * kPageSize;
+}
+
+// The memory that the deepest case wants of one queue, and the tree's making.
+std::size_t arena_bytes(const Options& options) {
+  std::size_t data = 0;
+  for (const WorkloadKind* kind : options.workloads) data = std::max(data, kind->data_bytes);
+  return std::max(*std::ranges::max_element(options.depths) * slot_bytes(data),
+                  kBuildDepth * slot_bytes(kBuildData));
+}
+
+// "virtiofsd" of "/usr/lib/qemu/virtiofsd --socket-path=..."
+std::string program_of(const std::string& command) {
+  return std::filesystem::path(command.substr(0, command.find(' '))).filename();
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<Target>> Target::open(const Options& options, std::size_t index,
+                                               const std::string& directory) {
+  std::unique_ptr<Target> target(new Target());
+  const bool started = options.socket.empty() || index > 0;
+  const std::size_t command = options.socket.empty() ? index : index - 1;
+  target->name_ = index < options.names.size() ? options.names[index]
+                  : started                    ? program_of(options.commands[command])
+                                               : options.socket;
+  if (started) {
+    auto process = ServerProcess::start(options.commands[command], directory);
+    if (!process) return failed(fmt::format("{}: {}", target->name_, process.error()));
+    target->process_.emplace(std::move(*process));
+  }
+  auto done = target->connect(options);
+  if (done) done = target->prepare(options);
+  if (!done) return failed(fmt::format("{}: {}{}", target->name_, done.error(), target->post_mortem()));
+  return target;
+}
+
+Expected<void> Target::connect(const Options& options) {
+  auto frontend = process_ ? process_->connect() : vhost_user::Frontend::connect(options.socket);
+  if (!frontend) return failed(frontend.error());
+  driver::ServerOptions wanted;
+  wanted.request_queues = *std::ranges::max_element(options.queues);
+  wanted.ring_size = options.ring_size;
+  wanted.memory_bytes = wanted.request_queues * (arena_bytes(options) + kPageSize) + slot_bytes(kClientData) +
+                        kForgetDepth * kForgetStride + 4 * kPageSize;
+  auto server = driver::Server::connect(std::move(*frontend), wanted);
+  if (!server) return failed(server.error());
+  server_ = std::move(*server);
+  if (process_) {
+    pid_ = process_->pid();
+  } else if (options.pid != 0) {
+    pid_ = options.pid;
+  } else {
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    if (::getsockopt(server_->socket_fd(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0) pid_ = peer.pid;
+  }
+  return {};
+}
+
+Expected<void> Target::prepare(const Options& options) {
+  guestmem::SharedMemory& memory = server_->memory();
+  for (unsigned i = 0; i < server_->request_queues(); ++i) {
+    const auto arena = memory.allocate(arena_bytes(options), kPageSize);
+    if (!arena) return failed("no guest memory for the requests");
+    arenas_.push_back(*arena);
+  }
+  const auto single = memory.allocate(slot_bytes(kClientData), kPageSize);
+  const auto forgets = memory.allocate(kForgetDepth * kForgetStride, kForgetStride);
+  if (!single || !forgets) return failed("no guest memory for the requests");
+  client_.emplace(server_->request_queue(0), server_->socket_fd(), *single);
+  forgets_.emplace(server_->hiprio(), server_->socket_fd(), *forgets,
+                   std::min(kForgetDepth, options.ring_size));
+
+  if (auto init = client_->init(); !init) return failed(init.error());
+  tree_.sizes = options.tree;
+  auto places = slots(0, kBuildDepth, kBuildData);
+  return TreeBuilder(*client_, server_->request_queue(0), server_->socket_fd(), *forgets_, places)
+      .build(tree_);
+}
+
+std::vector<Slot> Target::slots(unsigned queue, unsigned depth, std::size_t data_bytes) const {
+  std::vector<Slot> slots;
+  slots.reserve(depth);
+  const std::size_t size = slot_bytes(data_bytes);
+  for (unsigned i = 0; i < depth; ++i) {
+    const auto& arena = arenas_[queue];
+    slots.emplace_back(guestmem::SharedMemory::Piece{guestmem::GuestAddress(arena.guest.get() + i * size),
+                                                     arena.host + i * size, size},
+                       i);
+  }
+  return slots;
+}
+
+Expected<void> Target::phase(const Case& point, std::vector<std::vector<Slot>>& places,
+                             std::vector<std::unique_ptr<Workload>>& workloads,
+                             std::chrono::duration<double> length, std::atomic<bool>& stop,
+                             LoopTotals& totals) {
+  std::vector<Expected<void>> outcomes(point.queues);
+  std::vector<LoopTotals> parts(point.queues);
+  std::atomic<bool> end{false};
+  {
+    std::vector<std::jthread> threads;
+    const auto deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(length);
+    for (unsigned i = 0; i < point.queues; ++i) {
+      threads.emplace_back([&, i] {
+        outcomes[i] = drive({.queue = server_->request_queue(i),
+                             .slots = places[i],
+                             .workload = *workloads[i],
+                             .wait = point.wait,
+                             .deadline = deadline,
+                             .stop = stop,
+                             .socket_fd = server_->socket_fd(),
+                             .thread = i},
+                            parts[i]);
+        if (!outcomes[i]) stop = true;
+      });
+    }
+  }
+  for (unsigned i = 0; i < point.queues; ++i) {
+    if (!outcomes[i]) return outcomes[i];
+    totals.operations += parts[i].operations;
+    totals.bytes += parts[i].bytes;
+    totals.latency.merge(parts[i].latency);
+  }
+  return forgets_->drain();
+}
+
+Expected<RunResult> Target::run(const Case& point, const Options& options, std::atomic<bool>& stop) {
+  std::vector<std::vector<Slot>> places;
+  std::vector<std::unique_ptr<Workload>> workloads;
+  for (unsigned i = 0; i < point.queues; ++i) {
+    places.push_back(slots(i, point.depth, point.workload->data_bytes));
+    workloads.push_back(point.workload->make({tree_, *forgets_, i, point.queues, point.depth}));
+    if (auto ready = workloads[i]->prepare(*client_); !ready) return failed(ready.error());
+  }
+  LoopTotals warmup;
+  if (auto warm = phase(point, places, workloads, options.warmup, stop, warmup); !warm)
+    return failed(warm.error());
+
+  const auto events = [&] {
+    std::pair<std::uint64_t, std::uint64_t> sum{forgets_->queue().kicks(), forgets_->queue().interrupts()};
+    for (unsigned i = 0; i < point.queues; ++i) {
+      sum.first += server_->request_queue(i).kicks();
+      sum.second += server_->request_queue(i).interrupts();
+    }
+    return sum;
+  };
+  RunResult result;
+  const std::vector<pid_t> processes = process_tree(pid_);
+  const auto events_before = events();
+  const auto cpu_before = cpu_time(processes);
+  const auto begin = Clock::now();
+  LoopTotals totals;
+  if (auto done = phase(point, places, workloads, options.seconds, stop, totals); !done)
+    return failed(done.error());
+  result.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  result.cpu_seconds = std::chrono::duration<double>(cpu_time(processes) - cpu_before).count();
+  const auto events_after = events();
+  result.kicks = events_after.first - events_before.first;
+  result.interrupts = events_after.second - events_before.second;
+  result.footprint = footprint(processes);
+  result.operations = totals.operations;
+  result.bytes = totals.bytes;
+  result.latency = totals.latency;
+  for (const auto& workload : workloads)
+    if (auto done = workload->finish(*client_); !done) return failed(done.error());
+  return result;
+}
+
+Expected<void> Target::close() {
+  auto places = slots(0, kBuildDepth, kBuildData);
+  auto done =
+      TreeBuilder(*client_, server_->request_queue(0), server_->socket_fd(), *forgets_, places).remove(tree_);
+  if (done) done = client_->destroy();
+  if (done) done = server_->stop();
+  if (!done) return failed(fmt::format("{}: {}{}", name_, done.error(), post_mortem()));
+  return {};
+}
+
+std::string Target::post_mortem() {
+  if (!process_) return {};
+  std::string text, how;
+  if (process_->ended(how)) text = fmt::format("\nThe server {}.", how);
+  if (const std::string output = process_->output(); !output.empty())
+    text += fmt::format("\nIts output ends with:\n{}", output);
+  return text;
+}
+
+}  // namespace fusewire::bench
