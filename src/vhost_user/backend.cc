@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <utility>
 
 #include "base/bytes.h"
@@ -334,7 +333,7 @@ Backend::Verdict Backend::on_set_vring_num(Message& message) {
   Ring* ring = ring_at(state.index);
   if (ring == nullptr) return failed(no_ring(state.index));
   if (ring->running) return failed(fmt::format("ring {} runs", state.index));
-  if (state.value < 2 || state.value > virtio::kMaxRingSize || !std::has_single_bit(state.value))
+  if (!virtio::valid_ring_size(state.value, packed_rings()))
     return failed(fmt::format("ring {} of size {}", state.index, state.value));
   ring->setup.size = state.value;
   ring->has_size = true;
@@ -371,8 +370,9 @@ Backend::Verdict Backend::on_set_vring_base(Message& message) {
   Ring* ring = ring_at(state.index);
   if (ring == nullptr) return failed(no_ring(state.index));
   if (ring->running) return failed(fmt::format("ring {} runs", state.index));
-  if (state.value > 0xffff) return failed(fmt::format("ring {} at index {:#x}", state.index, state.value));
-  ring->setup.base = static_cast<std::uint16_t>(state.value);
+  if (!packed_rings() && state.value > 0xffff)
+    return failed(fmt::format("ring {} at index {:#x}", state.index, state.value));
+  ring->setup.base = state.value;
   return done();
 }
 

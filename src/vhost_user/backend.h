@@ -83,6 +83,7 @@ class Backend {
   std::uint64_t offered_features() const;
   std::uint64_t offered_protocol_features() const;
   bool any_running() const;
+  bool packed_rings() const { return (features_ & virtio::kRingPacked) != 0; }
   // The ring with this index, or null.
   Ring* ring_at(std::uint64_t index);
   // Starts the ring if its kick has come and there is memory.

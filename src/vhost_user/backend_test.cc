@@ -54,7 +54,7 @@ TEST_F(BackendTest, GetMaxMemSlots_IsWhatAMapTakes) {
 
 TEST_F(BackendTest, SetFeatures_NotOffered_AreRefused) {
   set_up();
-  EXPECT_FALSE(front->set_features(virtio::kRingPacked | virtio::kVersion1));
+  EXPECT_FALSE(front->set_features(virtio::kAccessPlatform | virtio::kVersion1));
   EXPECT_THAT(device.take_notes(), IsEmpty());
   EXPECT_FALSE(front->set_protocol_features(bit(ProtocolFeature::reply_ack) | std::uint64_t{1} << 21));
 }
@@ -156,6 +156,22 @@ TEST_F(BackendTest, GetVringBase_OfARingThatNeverRan_IsItsBase) {
   EXPECT_EQ(front->get_vring_base(1), 0);
   ASSERT_TRUE(front->set_vring_base(1, 99));
   EXPECT_EQ(front->get_vring_base(1), 99);
+}
+
+TEST_F(BackendTest, PackedRing_HasAnySizeAndABaseOf32Bits) {
+  set_up(0);
+  virtio::RingSetup setup = ring.setup();
+  for (const std::uint32_t size : {1u, 100u, 32768u}) {
+    ASSERT_TRUE(front->set_vring_num(0, size));
+  }
+  EXPECT_FALSE(front->set_vring_num(0, 0));
+  EXPECT_FALSE(front->set_vring_num(0, 32769));
+  setup.size = 100;
+  setup.base = 0xfff8'8005;
+  ASSERT_TRUE(front->start_ring(0, setup, event.get(), -1));
+  EXPECT_THAT(device.take_notes(), testing::Contains(fmt::format("start 0 size 100 base {}", 0xfff8'8005)));
+  EXPECT_EQ(front->get_vring_base(0), 0xfff8'800c);
+  EXPECT_THAT(device.take_notes(), ElementsAre("stop 0"));
 }
 
 TEST_F(BackendTest, RunningRing_SizeBaseAndAddresses_DoNotChange) {

@@ -12,7 +12,7 @@
 #include "base/unique_fd.h"
 #include "guestmem/dirty_log.h"
 #include "guestmem/memory_map.h"
-#include "virtio/split_queue.h"
+#include "virtio/ring.h"
 
 namespace fusewire::vhost_user {
 
@@ -38,8 +38,9 @@ class Device {
   // Starts a stopped queue. `kick` may be none: then the ring has to be polled. An error is reported to the
   // front-end and leaves the queue stopped.
   virtual Result<void> start_queue(unsigned index, const virtio::RingSetup& ring, UniqueFd kick) = 0;
-  // Stops a running queue, draining what is in flight; returns the next available index.
-  virtual std::uint16_t stop_queue(unsigned index) = 0;
+  // Stops a running queue, draining what is in flight; returns where the ring goes on
+  // (RingSetup::base).
+  virtual std::uint32_t stop_queue(unsigned index) = 0;
   // May come before the queue starts, and is kept while it is stopped. A kick that came before the queue was
   // enabled counts.
   virtual void set_queue_enabled(unsigned index, bool enabled) = 0;

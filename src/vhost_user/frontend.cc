@@ -245,14 +245,15 @@ Frontend::Expected<void> Frontend::set_vring_enable(unsigned index, bool enabled
   return request(Request::set_vring_enable, bytes_of(payload));
 }
 
-Frontend::Expected<std::uint16_t> Frontend::get_vring_base(unsigned index) {
+Frontend::Expected<std::uint32_t> Frontend::get_vring_base(unsigned index) {
   const VringState payload{index, 0};
   const auto reply = request_reply(Request::get_vring_base, bytes_of(payload));
   if (!reply) return std::unexpected(reply.error());
   const auto state = reply->as<VringState>();
-  if (reply->payload.size() != sizeof(VringState) || state.index != index || state.value > 0xffff)
+  const bool too_wide = (features_ & virtio::kRingPacked) == 0 && state.value > 0xffff;
+  if (reply->payload.size() != sizeof(VringState) || state.index != index || too_wide)
     return failed(Request::get_vring_base, "answered nonsense");
-  return static_cast<std::uint16_t>(state.value);
+  return state.value;
 }
 
 // -- Device --

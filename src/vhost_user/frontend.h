@@ -16,7 +16,7 @@
 #include "guestmem/shared_memory.h"
 #include "vhost_user/connection.h"
 #include "vhost_user/messages.h"
-#include "virtio/split_queue.h"
+#include "virtio/ring.h"
 
 namespace fusewire::vhost_user {
 
@@ -78,8 +78,8 @@ class Frontend {
   Expected<void> set_vring_call(unsigned index, int fd);
   Expected<void> set_vring_err(unsigned index, int fd);
   Expected<void> set_vring_enable(unsigned index, bool enabled);
-  // Stops the ring; where it goes on.
-  Expected<std::uint16_t> get_vring_base(unsigned index);
+  // Stops the ring; where it goes on (RingSetup::base).
+  Expected<std::uint32_t> get_vring_base(unsigned index);
 
   Expected<std::uint64_t> get_queue_num();
   Expected<std::vector<std::byte>> get_config(std::uint32_t offset, std::uint32_t size);

@@ -1,6 +1,6 @@
-// DriverQueue: the driver's side of one split virtqueue (virtio 1.2, 2.7.13 and 2.7.14), for tests and for
-// the tools which play a guest. It cuts chains exactly as its caller says, and writes whatever nonsense a
-// test asks for.
+// DriverQueue: the driver's side of one virtqueue, split or packed as its options say, for tests and for the
+// tools which play a guest. It cuts chains exactly as its caller says. What only one kind has, and the raw
+// access that tests of malformed rings need, is behind split() and packed().
 //
 // Used by one thread at a time. Lives in memory that somebody else keeps (SharedMemory) and that the device
 // sees too; it does not trust the device: see broken().
@@ -10,113 +10,111 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <vector>
+#include <utility>
+#include <variant>
 
+#include "base/check.h"
 #include "guestmem/shared_memory.h"
-#include "virtio/features.h"
-#include "virtio/split_queue.h"
+#include "virtio/driver_ring.h"
+#include "virtio/packed_driver_queue.h"
+#include "virtio/ring.h"
+#include "virtio/split_driver_queue.h"
 
 namespace fusewire::virtio {
 
-// One descriptor's worth of guest memory.
-struct GuestBuffer {
-  guestmem::GuestAddress address;
-  std::uint32_t length = 0;
-};
-
-struct DriverOptions {
-  bool event_idx = false;
-  // Entries of each chain's indirect table; 0: only direct chains. A chain of one buffer, or of more buffers
-  // than this, goes direct.
-  unsigned indirect_entries = 0;
-  // Where both ring indexes begin, so that tests can watch them wrap.
-  std::uint16_t initial_index = 0;
-};
-
 class DriverQueue {
  public:
-  // A chain that came back.
-  struct Used {
-    std::uint64_t cookie = 0;
-    std::uint32_t length = 0;
-  };
+  using Used = UsedChain;
 
   // The bytes that a queue wants from its memory.
-  static std::size_t memory_size(unsigned size, const DriverOptions& options);
+  static std::size_t memory_size(unsigned size, const DriverOptions& options) {
+    return options.packed ? PackedDriverQueue::memory_size(size, options)
+                          : SplitDriverQueue::memory_size(size, options);
+  }
 
-  // Lays the rings out in `memory`, which is memory_size() zero bytes, 16-aligned. `size`: power of
-  // two, 2..32768.
-  DriverQueue(guestmem::SharedMemory::Piece memory, unsigned size, const DriverOptions& options);
+  // Lays the rings out in `memory`, which is memory_size() zero bytes, 16-aligned. `size`: see
+  // valid_ring_size().
+  DriverQueue(guestmem::SharedMemory::Piece memory, unsigned size, const DriverOptions& options)
+      : kinds_(options.packed ? Kinds(std::in_place_type<PackedDriverQueue>, memory, size, options)
+                              : Kinds(std::in_place_type<SplitDriverQueue>, memory, size, options)) {}
 
   // What the device has to be told. User addresses are our own pointers, as with SharedMemory::description().
-  RingSetup setup() const;
-  unsigned size() const { return size_; }
-  unsigned free_descriptors() const { return static_cast<unsigned>(free_.size()); }
+  RingSetup setup() const {
+    return std::visit([](const auto& queue) { return queue.setup(); }, kinds_);
+  }
+  unsigned size() const {
+    return std::visit([](const auto& queue) { return queue.size(); }, kinds_);
+  }
+  unsigned free_descriptors() const {
+    return std::visit([](const auto& queue) { return queue.free_descriptors(); }, kinds_);
+  }
 
   // Makes a chain and offers it to the device. False, and nothing done, when there are too few free
   // descriptors. `cookie` comes back from poll_used(). A chain has at least one buffer.
   [[nodiscard]] bool add(std::span<const GuestBuffer> readable, std::span<const GuestBuffer> writable,
-                         std::uint64_t cookie);
+                         std::uint64_t cookie) {
+    if (!stage(readable, writable, cookie)) return false;
+    publish();
+    return true;
+  }
   // The same in two steps: several staged chains become visible at once at publish().
   [[nodiscard]] bool stage(std::span<const GuestBuffer> readable, std::span<const GuestBuffer> writable,
-                           std::uint64_t cookie);
-  void publish();
+                           std::uint64_t cookie) {
+    return std::visit([&](auto& queue) { return queue.stage(readable, writable, cookie); }, kinds_);
+  }
+  void publish() {
+    std::visit([](auto& queue) { queue.publish(); }, kinds_);
+  }
 
   // Whether the device wants a kick for what was published since the last call.
-  [[nodiscard]] bool kick_needed();
+  [[nodiscard]] bool kick_needed() {
+    return std::visit([](auto& queue) { return queue.kick_needed(); }, kinds_);
+  }
 
   // The next chain that the device returned, or nothing. Its descriptors are free again.
-  std::optional<Used> poll_used();
-  bool has_used() const;
+  std::optional<Used> poll_used() {
+    return std::visit([](auto& queue) { return queue.poll_used(); }, kinds_);
+  }
+  bool has_used() const {
+    return std::visit([](const auto& queue) { return queue.has_used(); }, kinds_);
+  }
   // The device returned a chain that it did not have: poll_used() gives nothing more.
-  bool broken() const { return broken_; }
+  bool broken() const {
+    return std::visit([](const auto& queue) { return queue.broken(); }, kinds_);
+  }
   // Chains that the device has.
-  unsigned outstanding() const { return outstanding_; }
+  unsigned outstanding() const {
+    return std::visit([](const auto& queue) { return queue.outstanding(); }, kinds_);
+  }
+  // The base (as in RingSetup) of a device that has taken and returned all that was staged.
+  std::uint32_t drained_base() const {
+    return std::visit([](const auto& queue) { return queue.drained_base(); }, kinds_);
+  }
 
   // Asks the device not to signal, or to signal for the next used chain. enable_interrupts() returns true
   // when one is there already, which may get no signal.
-  void disable_interrupts();
-  [[nodiscard]] bool enable_interrupts();
-  // Asks for a signal when the used index passes `index` (event index only).
-  void set_used_event(std::uint16_t index);
+  void disable_interrupts() {
+    std::visit([](auto& queue) { queue.disable_interrupts(); }, kinds_);
+  }
+  [[nodiscard]] bool enable_interrupts() {
+    return std::visit([](auto& queue) { return queue.enable_interrupts(); }, kinds_);
+  }
 
-  // Raw access, for malformed rings. A chain that is offered with offer_raw() comes back from poll_used()
-  // with its cookie; its descriptors are the caller's affair, and none of them becomes free.
-  void write_descriptor(std::uint16_t index, const vring_desc& descriptor);
-  // Takes `count` descriptors off the free list for good: their indexes.
-  std::vector<std::uint16_t> take_descriptors(unsigned count);
-  void offer_raw(std::uint16_t head, std::uint64_t cookie);
-  void set_available_index(std::uint16_t index);
-  std::uint16_t available_index() const { return avail_index_; }
-  std::uint16_t used_index() const { return used_index_; }
+  // The queue behind this one, which must be of that kind.
+  SplitDriverQueue& split() { return as<SplitDriverQueue>(); }
+  PackedDriverQueue& packed() { return as<PackedDriverQueue>(); }
 
  private:
-  struct Pending {
-    std::uint64_t cookie = 0;
-    bool offered = false;
-    bool raw = false;
-  };
+  using Kinds = std::variant<SplitDriverQueue, PackedDriverQueue>;
 
-  vring_desc* indirect_table(std::uint16_t head) const;
+  template <class Queue>
+  Queue& as() {
+    auto* queue = std::get_if<Queue>(&kinds_);
+    FUSEWIRE_CHECK(queue != nullptr);
+    return *queue;
+  }
 
-  const unsigned size_;
-  const DriverOptions options_;
-  const guestmem::SharedMemory::Piece memory_;
-  vring_desc* desc_;
-  std::uint16_t* avail_;
-  std::byte* used_;
-  std::byte* tables_;
-  std::vector<std::uint16_t> free_;  // Indexes of free descriptors, used as a stack.
-  std::vector<std::uint16_t>
-      next_;  // Our own copy of each descriptor's `next`: the device's view is not read back.
-  std::vector<std::uint16_t> count_;  // Descriptors in the chain with this head.
-  std::vector<Pending> pending_;      // By head.
-  std::uint16_t avail_index_;         // Staged up to here,
-  std::uint16_t published_index_;     // shown to the device up to here,
-  std::uint16_t kicked_index_;        // considered for a kick up to here.
-  std::uint16_t used_index_;          // The next used element that we take.
-  unsigned outstanding_ = 0;
-  bool broken_ = false;
+  Kinds kinds_;
 };
 
 }  // namespace fusewire::virtio

@@ -17,7 +17,7 @@ void return_chains(Ring& ring, unsigned count) {
   Chain chain;
   for (unsigned i = 0; i < count; ++i) {
     ASSERT_EQ(ring.device.pop(chain, *ring.map), Pop::chain);
-    ring.device.push_used(chain.head, 0);
+    ring.device.push_used(chain.id, 0);
   }
   ring.device.publish();
 }
@@ -51,14 +51,14 @@ TEST(Notification, NeedsSignal_WithEventIndex_OnlyWhenItIsPassed) {
   offer(ring, 8);
   return_chains(ring, 1);  // Used index 65534.
   EXPECT_TRUE(ring.device.needs_signal()) << "the first time";
-  ring.driver.set_used_event(65535);  // Wants to know when 65535 becomes 0.
-  return_chains(ring, 1);             // 65535
+  ring.driver.split().set_used_event(65535);  // Wants to know when 65535 becomes 0.
+  return_chains(ring, 1);                     // 65535
   EXPECT_FALSE(ring.device.needs_signal());
   return_chains(ring, 2);  // 1
   EXPECT_TRUE(ring.device.needs_signal());
   return_chains(ring, 1);  // 2
   EXPECT_FALSE(ring.device.needs_signal()) << "passed already";
-  ring.driver.set_used_event(2);
+  ring.driver.split().set_used_event(2);
   return_chains(ring, 1);
   EXPECT_TRUE(ring.device.needs_signal());
 }
@@ -69,7 +69,7 @@ TEST(Notification, NeedsSignal_EventIndexIgnoresTheFlag) {
   return_chains(ring, 1);
   EXPECT_TRUE(ring.device.needs_signal());
   *reinterpret_cast<std::uint16_t*>(ring.memory.host(kGuestBase) + 128) = VRING_AVAIL_F_NO_INTERRUPT;
-  ring.driver.set_used_event(1);
+  ring.driver.split().set_used_event(1);
   return_chains(ring, 1);
   EXPECT_TRUE(ring.device.needs_signal());  // virtio 1.2, 2.7.7.2
 }
@@ -77,7 +77,7 @@ TEST(Notification, NeedsSignal_EventIndexIgnoresTheFlag) {
 TEST(Notification, NeedsSignal_AskedAfterAWholeTurn_IsTrue) {
   Ring ring(32768, {.event_idx = true});
   for (int i = 0; i < 2; ++i) {
-    ring.driver.set_used_event(0xffff);
+    ring.driver.split().set_used_event(0xffff);
     for (int half = 0; half < 2; ++half) {
       offer(ring, 32768);
       return_chains(ring, 32768);
@@ -165,7 +165,7 @@ TEST_P(TwoThreads, RandomRun_LosesNoKickAndNoSignal) {
     while (handled < kChains && !failed) {
       switch (ring.device.pop(chain, *ring.map)) {
         case Pop::chain:
-          ring.device.push_used(chain.head, 1);
+          ring.device.push_used(chain.id, 1);
           ++handled;
           if (++batch > random() % 32) flush();
           break;
@@ -244,7 +244,7 @@ TEST_P(OneSleeper, DeviceSleeps_NoKickIsLost) {
     Chain chain;
     for (std::uint64_t handled = 0; handled < kRounds;) {
       if (ring.device.pop(chain, *ring.map) == Pop::chain) {
-        ring.device.push_used(chain.head, 0);
+        ring.device.push_used(chain.id, 0);
         ring.device.publish();
         ++handled;
       } else if (!ring.device.enable_kicks() && !kick.wait_for()) {
@@ -268,7 +268,7 @@ TEST_P(OneSleeper, DriverSleeps_NoSignalIsLost) {
     Chain chain;
     for (std::uint64_t handled = 0; handled < kRounds; ++handled) {
       if (!spin([&] { return ring.device.pop(chain, *ring.map) == Pop::chain; })) return;
-      ring.device.push_used(chain.head, 0);
+      ring.device.push_used(chain.id, 0);
       ring.device.publish();
       if (ring.device.needs_signal()) call.signal();
     }

@@ -13,8 +13,8 @@
 #include "base/bytes.h"
 #include "guestmem/shared_memory.h"
 #include "guestmem/taken_test.h"
+#include "virtio/device_queue.h"
 #include "virtio/driver_queue.h"
-#include "virtio/split_queue.h"
 
 namespace fusewire::virtio {
 
@@ -34,8 +34,10 @@ struct Ring {
       : memory(*guestmem::SharedMemory::create(kGuestBase, DriverQueue::memory_size(size, options) + arena)),
         map(map_of({&memory})),
         driver(taken(memory.allocate(DriverQueue::memory_size(size, options), 64)), size, options),
-        device(*SplitQueue::create(driver.setup(), map, {options.event_idx, options.indirect_entries != 0})) {
-  }
+        device(*DeviceQueue::create(driver.setup(), map,
+                                    {.event_idx = options.event_idx,
+                                     .indirect = options.indirect_entries != 0,
+                                     .packed = options.packed})) {}
 
   GuestBuffer buffer(std::uint32_t size) { return {taken(memory.allocate(size, 1)).guest, size}; }
   GuestBuffer text(std::string_view bytes) {
@@ -47,7 +49,7 @@ struct Ring {
   guestmem::SharedMemory memory;
   std::shared_ptr<const guestmem::MemoryMap> map;
   DriverQueue driver;
-  SplitQueue device;
+  DeviceQueue device;
 };
 
 inline std::string gather(const std::vector<iovec>& vectors) {

@@ -8,8 +8,8 @@
 #include <cstring>
 #include <utility>
 
-#include "base/bytes.h"
 #include "base/check.h"
+#include "virtio/descriptor_table.h"
 
 namespace fusewire::virtio {
 namespace {
@@ -43,28 +43,6 @@ bool aligned(const T* pointer, std::size_t alignment) {
   return reinterpret_cast<std::uintptr_t>(pointer) % alignment == 0;
 }
 
-// Where descriptors are read from: the ring's own table, or an indirect one. `at` is null for a table that
-// does not lie in one region.
-struct Table {
-  const std::byte* at;
-  GuestAddress guest;
-  std::uint32_t entries;
-};
-
-// Copies descriptor `index` of `table`. What is checked later is this copy: the guest may be rewriting the
-// original.
-bool copy_descriptor(const Table& table, std::uint32_t index, const MemoryMap& map, vring_desc& to) {
-  const std::size_t offset = std::size_t{index} * sizeof(vring_desc);
-  if (table.at != nullptr) {
-    std::memcpy(&to, table.at + offset, sizeof(to));
-  } else if (!map.copy_out(GuestAddress(table.guest.get() + offset), writable_bytes_of(to))) {
-    return false;
-  }
-  // The copy must exist: without this the compiler may read the guest's memory again where `to` is used.
-  asm volatile("" : : "r"(&to) : "memory");
-  return true;
-}
-
 }  // namespace
 
 std::expected<SplitQueue::Rings, std::string> SplitQueue::find_rings(const RingSetup& setup,
@@ -89,15 +67,16 @@ std::expected<SplitQueue::Rings, std::string> SplitQueue::find_rings(const RingS
 std::expected<SplitQueue, std::string> SplitQueue::create(const RingSetup& setup,
                                                           std::shared_ptr<const MemoryMap> map,
                                                           QueueOptions options) {
-  if (setup.size < 2 || setup.size > kMaxRingSize || !std::has_single_bit(setup.size))
+  if (!valid_ring_size(setup.size, false))
     return std::unexpected(fmt::format("a ring of size {} is not possible", setup.size));
+  if (setup.base > 0xffff) return std::unexpected(fmt::format("a base of {:#x} is not possible", setup.base));
   const auto rings = find_rings(setup, *map);
   if (!rings) return std::unexpected(rings.error());
   SplitQueue queue(setup, options);
   queue.map_ = std::move(map);
   queue.rings_ = *rings;
-  queue.next_avail_ = setup.base;
-  queue.seen_avail_ = setup.base;
+  queue.next_avail_ = static_cast<std::uint16_t>(setup.base);
+  queue.seen_avail_ = queue.next_avail_;
   queue.used_index_ = used_word(rings->used, kUsedIndex).load(std::memory_order_acquire);
   return queue;
 }
@@ -143,27 +122,23 @@ Pop SplitQueue::pop(Chain& chain, const MemoryMap& map) {
   }
   ++next_avail_;
   ++outstanding_;
-  if (!read_chain(head, chain, map)) {
-    chain.clear();
-    chain.head = head;
-    return Pop::malformed;
-  }
-  chain.head = head;
-  return Pop::chain;
+  chain.id = {.head = head};
+  if (read_chain(head, chain, map)) return Pop::chain;
+  chain.clear();
+  return Pop::malformed;
 }
 
 bool SplitQueue::read_chain(std::uint16_t head, Chain& chain, const MemoryMap& map) const {
-  Table table{rings_.desc, {}, setup_.size};
+  DescriptorTable<vring_desc> table(rings_.desc, setup_.size);
   bool indirect = false;
-  bool writable = false;
   std::uint32_t index = head;
   // A chain that visits more descriptors than its table has runs in a circle (2.7.5.2). An indirect table may
   // be longer than the ring, though 2.7.5.3.1 forbids it: Linux has done so for long.
-  std::uint32_t budget = table.entries;
+  std::uint32_t budget = table.entries();
   for (;;) {
     if (budget-- == 0) return false;
     vring_desc descriptor;
-    if (!copy_descriptor(table, index, map, descriptor)) return false;
+    if (!table.read(index, map, descriptor)) return false;
 
     if ((descriptor.flags & VRING_DESC_F_INDIRECT) != 0) {
       // 2.7.5.3.1: only when negotiated, only one table, and at the end of the chain. The write flag beside
@@ -171,38 +146,25 @@ bool SplitQueue::read_chain(std::uint16_t head, Chain& chain, const MemoryMap& m
       if (!options_.indirect || indirect || (descriptor.flags & VRING_DESC_F_NEXT) != 0) return false;
       // 2.7.5.3: whole descriptors. The first is needed anyway.
       if (descriptor.len == 0 || descriptor.len % sizeof(vring_desc) != 0) return false;
-      const GuestAddress address(descriptor.addr);
-      table = {map.contiguous(address, descriptor.len), address,
-               static_cast<std::uint32_t>(descriptor.len / sizeof(vring_desc))};
+      table = DescriptorTable<vring_desc>(GuestAddress(descriptor.addr), descriptor.len, map);
       indirect = true;
       index = 0;
-      budget = std::min<std::uint32_t>(table.entries, kMaxRingSize);
+      budget = std::min<std::uint32_t>(table.entries(), kMaxRingSize);
       continue;
     }
 
-    if ((descriptor.flags & VRING_DESC_F_WRITE) != 0) {
-      writable = true;
-    } else if (writable) {
-      return false;  // 2.7.4.2: what the device reads comes first.
-    }
-    // 2.7.5.2: at most 2^32 bytes in total; we stop one short of it, so that a used length can tell them all.
-    if (descriptor.len > Chain::kMaxBytes - chain.readable_size - chain.writable_size) return false;
-    if (!map.translate(GuestAddress(descriptor.addr), descriptor.len,
-                       writable ? chain.writable : chain.readable))
+    if (!chain.append(GuestAddress(descriptor.addr), descriptor.len,
+                      (descriptor.flags & VRING_DESC_F_WRITE) != 0, map))
       return false;
-    (writable ? chain.writable_size : chain.readable_size) += descriptor.len;
-    // 2.7.4.1 lets us have a limit. One descriptor can give several ranges where it crosses regions.
-    if (chain.readable.size() + chain.writable.size() > Chain::kMaxRanges) return false;
-
     if ((descriptor.flags & VRING_DESC_F_NEXT) == 0) return true;
-    if (descriptor.next >= table.entries) return false;
+    if (descriptor.next >= table.entries()) return false;
     index = descriptor.next;
   }
 }
 
-void SplitQueue::push_used(std::uint16_t head, std::uint32_t length) {
+void SplitQueue::push_used(ChainId id, std::uint32_t length) {
   FUSEWIRE_CHECK(staged_ < outstanding_);
-  const vring_used_elem element{head, length};
+  const vring_used_elem element{id.head, length};
   const unsigned slot = (used_index_ + staged_) & (setup_.size - 1);
   // Plain stores: the driver reads the element only after it saw the index that publish() stores.
   std::memcpy(rings_.used + kUsedRing + sizeof(element) * slot, &element, sizeof(element));

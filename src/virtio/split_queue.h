@@ -17,39 +17,15 @@
 #include "guestmem/memory_map.h"
 #include "virtio/chain.h"
 #include "virtio/features.h"
+#include "virtio/ring.h"
 
 namespace fusewire::virtio {
 
-// Where a ring lies and where it goes on, as the front-end says (SET_VRING_NUM, _ADDR, _BASE). Addresses are
-// those of the front-end's own address space, except for the log's.
-struct RingSetup {
-  unsigned size = 0;
-  std::uint64_t desc_user_addr = 0;
-  std::uint64_t avail_user_addr = 0;
-  std::uint64_t used_user_addr = 0;
-  std::uint16_t base = 0;                 // The next entry of the available ring.
-  bool log_used = false;                  // Writes to the used ring go into the dirty log,
-  guestmem::GuestAddress log_guest_addr;  // as if it lay here.
-  friend bool operator==(const RingSetup&, const RingSetup&) = default;
-};
-
-struct QueueOptions {
-  bool event_idx = false;  // kEventIdx was negotiated,
-  bool indirect = false;   // kIndirectDesc was.
-};
-
-enum class Pop {
-  nothing,    // The driver has offered no further chain.
-  chain,      // `chain` holds one.
-  malformed,  // A chain came, but breaks the rules; only chain.head is good: push_used(chain.head, 0) returns
-              // it.
-  broken,     // The ring itself makes no sense; the queue gives nothing more from now on.
-};
-
 class SplitQueue {
  public:
-  // The error is a text: a size that is no power of two in 2..32768, or a ring that is misaligned or not in
-  // memory. The index of the used ring is taken from guest memory (vhost-user, SET_VRING_BASE).
+  // The error is a text: a size that is no power of two in 2..32768, a base beyond 16 bits, or a ring that is
+  // misaligned or not in memory. The index of the used ring is taken from guest memory (vhost-user,
+  // SET_VRING_BASE).
   static std::expected<SplitQueue, std::string> create(const RingSetup& setup,
                                                        std::shared_ptr<const guestmem::MemoryMap> map,
                                                        QueueOptions options);
@@ -61,9 +37,9 @@ class SplitQueue {
   // Takes the next chain, its ranges translated with `map`, the snapshot that the request will pin.
   Pop pop(Chain& chain, const guestmem::MemoryMap& map);
 
-  // Writes a used element: chain `head` is done, `length` bytes were written to it. The driver sees it at
+  // Writes a used element: chain `id` is done, `length` bytes were written to it. The driver sees it at
   // publish(). CHECKs that as many chains were popped.
-  void push_used(std::uint16_t head, std::uint32_t length);
+  void push_used(ChainId id, std::uint32_t length);
   // Shows all pushed elements to the driver at once. Does nothing when there are none.
   void publish();
   bool has_unpublished() const { return staged_ != 0; }
@@ -79,7 +55,7 @@ class SplitQueue {
   // True when there is a chain to pop; a broken queue has none.
   bool has_available() const;
   // The next entry of the available ring: what GET_VRING_BASE wants to know.
-  std::uint16_t next_avail() const { return next_avail_; }
+  std::uint32_t base() const { return next_avail_; }
   // Chains popped and not yet published as used.
   unsigned outstanding() const { return outstanding_; }
   bool broken() const { return broken_; }

@@ -15,16 +15,16 @@ constexpr unsigned kIndirect = VRING_DESC_F_INDIRECT;
 // is `expected`, that the head is known, and that the chain can be returned.
 void expect_pop(Ring& ring, const std::vector<vring_desc>& descriptors, Pop expected) {
   for (std::size_t i = 0; i < descriptors.size(); ++i)
-    ring.driver.write_descriptor(static_cast<std::uint16_t>(i), descriptors[i]);
-  ring.driver.offer_raw(0, 77);
+    ring.driver.split().write_descriptor(static_cast<std::uint16_t>(i), descriptors[i]);
+  ring.driver.split().offer_raw(0, 77);
   Chain chain;
   ASSERT_EQ(ring.device.pop(chain, *ring.map), expected);
-  EXPECT_EQ(chain.head, 0);
+  EXPECT_EQ(chain.id.head, 0);
   if (expected == Pop::malformed) {
     EXPECT_TRUE(chain.readable.empty());
     EXPECT_TRUE(chain.writable.empty());
   }
-  ring.device.push_used(chain.head, 0);
+  ring.device.push_used(chain.id, 0);
   ring.device.publish();
   const auto used = taken(ring.driver.poll_used());
   EXPECT_EQ(used.cookie, 77u);
@@ -57,7 +57,7 @@ TEST(SplitQueue, Pop_DirectChain_GivesBothLists) {
   EXPECT_EQ(chain.readable_size, 6u);
   EXPECT_EQ(chain.writable.size(), 2u);
   EXPECT_EQ(chain.writable_size, 21u);
-  EXPECT_EQ(ring.device.next_avail(), 1);
+  EXPECT_EQ(ring.device.base(), 1u);
   EXPECT_EQ(ring.device.outstanding(), 1u);
 }
 
@@ -83,9 +83,9 @@ TEST(SplitQueue, Pop_DirectDescriptorsBeforeAnIndirectOne_AreOneChain) {
   const auto table = table_of(ring, {descriptor(second.address.get(), second.length, kNext, 2),
                                      {},
                                      descriptor(ring.buffer(9).address.get(), 9, kWrite)});
-  ring.driver.write_descriptor(0, descriptor(first.address.get(), first.length, kNext, 3));
-  ring.driver.write_descriptor(3, table);
-  ring.driver.offer_raw(0, 1);
+  ring.driver.split().write_descriptor(0, descriptor(first.address.get(), first.length, kNext, 3));
+  ring.driver.split().write_descriptor(3, table);
+  ring.driver.split().offer_raw(0, 1);
 
   Chain chain;
   ASSERT_EQ(ring.device.pop(chain, *ring.map), Pop::chain);
@@ -99,8 +99,8 @@ TEST(SplitQueue, Pop_WriteFlagBesideIndirect_IsIgnored) {
   const GuestBuffer text = ring.text("read me");
   auto table = table_of(ring, {descriptor(text.address.get(), text.length)});
   table.flags |= kWrite;
-  ring.driver.write_descriptor(0, table);
-  ring.driver.offer_raw(0, 1);
+  ring.driver.split().write_descriptor(0, table);
+  ring.driver.split().offer_raw(0, 1);
   Chain chain;
   ASSERT_EQ(ring.device.pop(chain, *ring.map), Pop::chain);
   EXPECT_EQ(gather(chain.readable), "read me");
@@ -134,8 +134,8 @@ TEST(SplitQueue, Pop_BufferAcrossRegions_IsOneRangeEach) {
   const auto map = map_of({&ring.memory, &*next});
   std::memcpy(ring.memory.host(guestmem::GuestAddress(kGuestBase.get() + ring.memory.size() - 2)), "ab", 2);
   std::memcpy(next->host(next->description().guest), "cd", 2);
-  ring.driver.write_descriptor(0, descriptor(kGuestBase.get() + ring.memory.size() - 2, 4));
-  ring.driver.offer_raw(0, 1);
+  ring.driver.split().write_descriptor(0, descriptor(kGuestBase.get() + ring.memory.size() - 2, 4));
+  ring.driver.split().offer_raw(0, 1);
 
   Chain chain;
   ASSERT_EQ(ring.device.pop(chain, *map), Pop::chain);
@@ -157,14 +157,14 @@ TEST(SplitQueue, Pop_IndirectTableAcrossRegions_IsRead) {
                                descriptor(text.address.get() + 6, 5)};
   std::memcpy(ring.memory.host(guestmem::GuestAddress(address)), table, 24);
   std::memcpy(next->host(next->description().guest), reinterpret_cast<const char*>(table) + 24, 24);
-  ring.driver.write_descriptor(0, descriptor(address, sizeof(table), kIndirect));
-  ring.driver.offer_raw(0, 1);
+  ring.driver.split().write_descriptor(0, descriptor(address, sizeof(table), kIndirect));
+  ring.driver.split().offer_raw(0, 1);
 
   Chain chain;
   ASSERT_EQ(ring.device.pop(chain, *map), Pop::chain);
   EXPECT_EQ(gather(chain.readable), "split table");
 
-  ring.driver.offer_raw(0, 1);
+  ring.driver.split().offer_raw(0, 1);
   EXPECT_EQ(ring.device.pop(chain, *ring.map), Pop::malformed) << "without the second region";
 }
 
@@ -287,9 +287,9 @@ TEST(SplitQueue, Pop_MoreThan32768Ranges_IsMalformed) {
   const auto map = *guestmem::MemoryMap::create(std::move(regions));
   const auto offer = [&](unsigned count) {
     for (unsigned i = 0; i < count; ++i)
-      ring.driver.write_descriptor(static_cast<std::uint16_t>(i),
-                                   descriptor(0x10000000, 508, i + 1 == count ? 0 : kNext, i + 1));
-    ring.driver.offer_raw(0, 1);
+      ring.driver.split().write_descriptor(static_cast<std::uint16_t>(i),
+                                           descriptor(0x10000000, 508, i + 1 == count ? 0 : kNext, i + 1));
+    ring.driver.split().offer_raw(0, 1);
     Chain chain;
     return ring.device.pop(chain, *map);
   };
@@ -305,13 +305,13 @@ TEST(SplitQueue, Pop_TotalLengthOf4GiB_IsMalformed) {
   const auto map = map_of({&ring.memory, &*big});
   const std::uint64_t at = std::uint64_t{1} << 40;
   Chain chain;
-  ring.driver.write_descriptor(0, descriptor(at, 0x80000000, kNext, 1));
-  ring.driver.write_descriptor(1, descriptor(at, 0x7fffffff, kWrite));
-  ring.driver.offer_raw(0, 1);
+  ring.driver.split().write_descriptor(0, descriptor(at, 0x80000000, kNext, 1));
+  ring.driver.split().write_descriptor(1, descriptor(at, 0x7fffffff, kWrite));
+  ring.driver.split().offer_raw(0, 1);
   EXPECT_EQ(ring.device.pop(chain, *map), Pop::chain);
   EXPECT_EQ(chain.readable_size + chain.writable_size, 0xffffffffu);
-  ring.driver.write_descriptor(1, descriptor(at, 0x80000000, kWrite));
-  ring.driver.offer_raw(0, 1);
+  ring.driver.split().write_descriptor(1, descriptor(at, 0x80000000, kWrite));
+  ring.driver.split().offer_raw(0, 1);
   EXPECT_EQ(ring.device.pop(chain, *map), Pop::malformed);
 }
 
@@ -326,9 +326,9 @@ TEST(SplitQueue, Pop_AfterAMalformedChain_GoesOn) {
 TEST(SplitQueue, Pop_HeadOutsideTheRing_IsBrokenForGood) {
   Ring ring(4);
   Chain chain;
-  ring.driver.offer_raw(4, 1);
+  ring.driver.split().offer_raw(4, 1);
   EXPECT_EQ(ring.device.pop(chain, *ring.map), Pop::broken);
-  ring.driver.offer_raw(0, 1);
+  ring.driver.split().offer_raw(0, 1);
   EXPECT_EQ(ring.device.pop(chain, *ring.map), Pop::broken);
   EXPECT_TRUE(ring.device.broken());
   EXPECT_FALSE(ring.device.has_available());
@@ -338,7 +338,7 @@ TEST(SplitQueue, Pop_IndexFurtherThanTheRing_IsBroken) {
   for (std::uint16_t index : {std::uint16_t{5}, std::uint16_t{0x8000}, std::uint16_t{0xffff}}) {
     Ring ring(4);
     Chain chain;
-    ring.driver.set_available_index(index);
+    ring.driver.split().set_available_index(index);
     EXPECT_EQ(ring.device.pop(chain, *ring.map), Pop::broken);
   }
 }
@@ -346,13 +346,13 @@ TEST(SplitQueue, Pop_IndexFurtherThanTheRing_IsBroken) {
 TEST(SplitQueue, Pop_MoreChainsInFlightThanTheRingHas_IsBroken) {
   Ring ring(4);
   Chain chain;
-  ring.driver.write_descriptor(0, descriptor(kGuestBase.get(), 1));
+  ring.driver.split().write_descriptor(0, descriptor(kGuestBase.get(), 1));
   for (int i = 0; i < 4; ++i) {
-    ring.driver.offer_raw(0, 1);
+    ring.driver.split().offer_raw(0, 1);
     ASSERT_EQ(ring.device.pop(chain, *ring.map), Pop::chain);
   }
   EXPECT_EQ(ring.device.pop(chain, *ring.map), Pop::nothing);
-  ring.driver.offer_raw(0, 1);
+  ring.driver.split().offer_raw(0, 1);
   EXPECT_EQ(ring.device.pop(chain, *ring.map), Pop::broken);
 }
 
@@ -362,7 +362,7 @@ TEST(SplitQueue, Publish_ShowsABatchAtOnce) {
   for (std::uint64_t i = 0; i < 3; ++i) {
     ASSERT_TRUE(ring.driver.add({{ring.text("x")}}, {}, i));
     ASSERT_EQ(ring.device.pop(chain, *ring.map), Pop::chain);
-    ring.device.push_used(chain.head, static_cast<std::uint32_t>(100 + i));
+    ring.device.push_used(chain.id, static_cast<std::uint32_t>(100 + i));
     EXPECT_FALSE(ring.driver.has_used());
   }
   EXPECT_TRUE(ring.device.has_unpublished());
@@ -379,7 +379,7 @@ TEST(SplitQueue, Publish_ShowsABatchAtOnce) {
 
 TEST(SplitQueueDeathTest, PushUsed_WithoutAPoppedChain_IsOurBug) {
   Ring ring(4);
-  EXPECT_DEATH(ring.device.push_used(0, 0), "staged_ < outstanding_");
+  EXPECT_DEATH(ring.device.push_used({}, 0), "staged_ < outstanding_");
 }
 
 TEST(SplitQueue, Create_BadSize_IsRefused) {
@@ -420,8 +420,7 @@ TEST(SplitQueue, Rebind_FollowsTheRingToANewMapping) {
   Chain chain;
   ASSERT_TRUE(ring.driver.add({{ring.text("one")}}, {}, 1));
   ASSERT_EQ(ring.device.pop(chain, *ring.map), Pop::chain);
-  const std::uint16_t head = chain.head;
-  ring.device.push_used(head, 0);  // Staged on the old mapping,
+  ring.device.push_used(chain.id, 0);  // Staged on the old mapping,
 
   const auto map = map_of({&ring.memory});
   ASSERT_TRUE(ring.device.rebind(map));
@@ -429,7 +428,7 @@ TEST(SplitQueue, Rebind_FollowsTheRingToANewMapping) {
   ASSERT_TRUE(ring.driver.add({{ring.text("two")}}, {}, 2));
   ASSERT_EQ(ring.device.pop(chain, *map), Pop::chain);
   EXPECT_EQ(gather(chain.readable), "two");
-  ring.device.push_used(chain.head, 0);
+  ring.device.push_used(chain.id, 0);
   ring.device.publish();  // published on the new one.
   EXPECT_EQ(taken(ring.driver.poll_used()).cookie, 1u);
   EXPECT_EQ(taken(ring.driver.poll_used()).cookie, 2u);
@@ -466,7 +465,7 @@ TEST(SplitQueue, Publish_WithLogging_MarksTheUsedRing) {
     for (int i = 0; i < count; ++i) {
       ASSERT_TRUE(ring.driver.add({{ring.text("x")}}, {}, 0));
       ASSERT_EQ(ring.device.pop(chain, *ring.map), Pop::chain);
-      ring.device.push_used(chain.head, 0);
+      ring.device.push_used(chain.id, 0);
     }
     ring.device.publish();
   };

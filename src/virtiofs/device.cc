@@ -39,7 +39,7 @@ void Device::disconnect() {
 }
 
 std::uint64_t Device::features() const {
-  return virtio::kVersion1 | virtio::kIndirectDesc | virtio::kEventIdx;
+  return virtio::kVersion1 | virtio::kIndirectDesc | virtio::kEventIdx | virtio::kRingPacked;
 }
 
 unsigned Device::queue_count() const { return static_cast<unsigned>(workers_.size()); }
@@ -54,11 +54,12 @@ void Device::set_dirty_log(std::shared_ptr<guestmem::DirtyLog> log) {
 
 Result<void> Device::start_queue(unsigned index, const virtio::RingSetup& ring, UniqueFd kick) {
   const virtio::QueueOptions options{.event_idx = (acked_features_ & virtio::kEventIdx) != 0,
-                                     .indirect = (acked_features_ & virtio::kIndirectDesc) != 0};
+                                     .indirect = (acked_features_ & virtio::kIndirectDesc) != 0,
+                                     .packed = (acked_features_ & virtio::kRingPacked) != 0};
   return workers_[index]->start(ring, options, std::move(kick));
 }
 
-std::uint16_t Device::stop_queue(unsigned index) { return workers_[index]->stop(); }
+std::uint32_t Device::stop_queue(unsigned index) { return workers_[index]->stop(); }
 
 void Device::set_queue_enabled(unsigned index, bool enabled) { workers_[index]->set_enabled(enabled); }
 

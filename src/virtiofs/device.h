@@ -47,7 +47,7 @@ class Device final : public vhost_user::Device {
   void set_memory(std::shared_ptr<const guestmem::MemoryMap> map) override;
   void set_dirty_log(std::shared_ptr<guestmem::DirtyLog> log) override;
   Result<void> start_queue(unsigned index, const virtio::RingSetup& ring, UniqueFd kick) override;
-  std::uint16_t stop_queue(unsigned index) override;
+  std::uint32_t stop_queue(unsigned index) override;
   void set_queue_enabled(unsigned index, bool enabled) override;
   void set_queue_call(unsigned index, UniqueFd call) override;
   void set_queue_error(unsigned index, UniqueFd error) override;

@@ -210,13 +210,11 @@ class Rig {
             (options.request_queues + 1) * GuestQueue::memory_size(options.queue) + options.spare_memory)),
         map(map_of({&memory})),
         device(*Device::create(fs, {.request_queues = options.request_queues, .tag = {}})) {
-    std::uint64_t features = device->features();
-    if (!options.queue.event_idx) features &= ~virtio::kEventIdx;
-    if (options.queue.indirect_entries == 0) features &= ~virtio::kIndirectDesc;
-    device->set_features(features);
+    device->set_features(options.queue.accepted(device->features()));
     device->set_memory(map);
     for (unsigned i = 0; i <= options.request_queues; ++i) {
       queues.push_back(std::make_unique<GuestQueue>(memory, options.queue));
+      base.push_back(queues.back()->driver().setup().base);
       if (!options.start) continue;
       EXPECT_TRUE(start(i));
       device->set_queue_enabled(i, true);
@@ -250,7 +248,7 @@ class Rig {
   HeldFs fs;
   std::unique_ptr<Device> device;
   std::vector<std::unique_ptr<GuestQueue>> queues;
-  std::vector<std::uint16_t> base = std::vector<std::uint16_t>(65);
+  std::vector<std::uint32_t> base;  // Where each queue goes on when it starts.
 };
 
 }  // namespace fusewire::virtiofs

@@ -126,7 +126,7 @@ TEST(Device, StopAndStart_GoesOnWhereItStood) {
   for (int round = 0; round < 50; ++round) {
     for (int i = 0; i < 3; ++i) EXPECT_EQ(rig.queue(1).send(getattr_request()).error, 0);
     rig.stop(1);
-    EXPECT_EQ(rig.base[1], rig.queue(1).driver().available_index());
+    EXPECT_EQ(rig.base[1], rig.queue(1).driver().drained_base());
     // Offered while it is stopped.
     const auto ticket = rig.queue(1).start(getattr_request());
     ASSERT_TRUE(rig.start(1));
@@ -136,7 +136,6 @@ TEST(Device, StopAndStart_GoesOnWhereItStood) {
 
 TEST(Device, IndexesWrap) {
   Rig rig({.queue = {.size = 4, .initial_index = 0xfff0}, .start = false});
-  rig.base[1] = 0xfff0;
   ASSERT_TRUE(rig.start(1));
   rig.device->set_queue_enabled(1, true);
   EXPECT_EQ(rig.queue(1).send(init_request()).error, 0);
@@ -151,7 +150,7 @@ TEST(Device, Reset_KeepsTheSessionButDisablesTheQueues) {
   EXPECT_EQ(rig.queue(2).take_now(waiting).error, ENOLCK);
   EXPECT_EQ(rig.fs.destroys, 0);
 
-  rig.base[1] = rig.queue(1).driver().available_index();
+  rig.base[1] = rig.queue(1).driver().drained_base();
   ASSERT_TRUE(rig.start(1));
   const auto ticket = rig.queue(1).start(getattr_request());
   rig.settle(1);
@@ -166,9 +165,9 @@ TEST(Device, Disconnect_ForgetsTheGuest) {
   EXPECT_EQ(rig.fs.destroys, 1);
   // No memory: nothing can start.
   EXPECT_FALSE(rig.start(1));
-  rig.device->set_features(rig.device->features() & ~virtio::kIndirectDesc);
+  rig.device->set_features(rig.queue(1).options().accepted(rig.device->features()));
   rig.device->set_memory(rig.map);
-  rig.base[1] = rig.queue(1).driver().available_index();
+  rig.base[1] = rig.queue(1).driver().drained_base();
   ASSERT_TRUE(rig.start(1));
   rig.device->set_queue_enabled(1, true);
   EXPECT_EQ(rig.queue(1).send(getattr_request()).error, EIO);

@@ -20,7 +20,7 @@ class QueueSlot final : public Slot {
  public:
   QueueSlot(QueueWorker& worker, unsigned queue_index) : worker_(worker) { queue = queue_index; }
 
-  // The chain to fill with SplitQueue::pop; then prepare() makes it a request. `map` is what it was
+  // The chain to fill with DeviceQueue::pop; then prepare() makes it a request. `map` is what it was
   // translated with and stays pinned while the request is in flight.
   virtio::Chain& chain() { return chain_; }
   void prepare(const std::shared_ptr<const guestmem::MemoryMap>& map);

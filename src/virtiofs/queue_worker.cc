@@ -83,7 +83,7 @@ Result<void> QueueWorker::start(const virtio::RingSetup& ring, virtio::QueueOpti
   }
   Result<void> result;
   run_on_worker([&] {
-    auto queue = virtio::SplitQueue::create(ring, map_, options);
+    auto queue = virtio::DeviceQueue::create(ring, map_, options);
     if (!queue) {
       log::error("queue {} cannot start: {}", queue_index_, queue.error());
       result = fail(EINVAL);
@@ -107,7 +107,7 @@ Result<void> QueueWorker::start(const virtio::RingSetup& ring, virtio::QueueOpti
   return result;
 }
 
-std::uint16_t QueueWorker::stop() {
+std::uint32_t QueueWorker::stop() {
   FUSEWIRE_CHECK(started_);
   run_on_worker([this] { accepting_ = false; });
   session_.end_waits(queue_index_);
@@ -122,10 +122,10 @@ std::uint16_t QueueWorker::stop() {
     std::unique_lock lock(tasks_mutex_);
     drained.wait(lock, [this] { return drained_ == nullptr; });
   }
-  std::uint16_t next_avail = 0;
+  std::uint32_t base = 0;
   run_on_worker([&] {
     publish(true);
-    next_avail = queue_->next_avail();
+    base = queue_->base();
     queue_.reset();
     // Closing would not take the event out of the epoll set, for the front-end still has it open.
     if (kick_) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, kick_.get(), nullptr);
@@ -134,7 +134,7 @@ std::uint16_t QueueWorker::stop() {
     free_.clear();
   });
   started_ = false;
-  return next_avail;
+  return base;
 }
 
 void QueueWorker::set_memory(std::shared_ptr<const guestmem::MemoryMap> map) {
@@ -256,7 +256,7 @@ bool QueueWorker::serve_batch() {
       case virtio::Pop::malformed: {
         static log::RateLimit limit;
         log::warn_limited(limit, "queue {}: a malformed descriptor chain", queue_index_);
-        queue_->push_used(slot.chain().head, 0);
+        queue_->push_used(slot.chain().id, 0);
         ++unpublished_;
         break;
       }
@@ -286,7 +286,7 @@ void QueueWorker::finish(QueueSlot& slot) {
     log_->mark_written(*slot.map(), slot.chain().writable,
                        has_body ? slot.used_length() : slot.chain().writable_size);
   }
-  queue_->push_used(slot.chain().head, slot.used_length());
+  queue_->push_used(slot.chain().id, slot.used_length());
   ++unpublished_;
   batch_bytes_ += slot.used_length();
   if (slot.map() != map_) slot.drop_map();

@@ -25,7 +25,7 @@
 #include "fuse/session.h"
 #include "guestmem/dirty_log.h"
 #include "guestmem/memory_map.h"
-#include "virtio/split_queue.h"
+#include "virtio/device_queue.h"
 #include "virtiofs/busy_poll.h"
 #include "virtiofs/completion_list.h"
 #include "virtiofs/queue_slot.h"
@@ -45,9 +45,9 @@ class QueueWorker {
   // All of these: from the control thread. They return when the change is in effect.
 
   Result<void> start(const virtio::RingSetup& ring, virtio::QueueOptions options, UniqueFd kick);
-  // Ends the queue's waits (Session::end_waits), waits for its requests in flight, and returns the next
-  // available index.
-  std::uint16_t stop();
+  // Ends the queue's waits (Session::end_waits), waits for its requests in flight, and returns where the
+  // ring goes on (RingSetup::base).
+  std::uint32_t stop();
   bool running() const { return started_; }
   void set_memory(std::shared_ptr<const guestmem::MemoryMap> map);
   void set_dirty_log(std::shared_ptr<guestmem::DirtyLog> log);
@@ -105,7 +105,7 @@ class QueueWorker {
   bool enabled_ = false;
   bool broken_reported_ = false;
   BusyPoll busy_poll_;
-  std::optional<virtio::SplitQueue> queue_;
+  std::optional<virtio::DeviceQueue> queue_;
   bool event_idx_ = false;
   bool accepting_ = false;  // false while the queue is being stopped
   UniqueFd kick_, call_, error_;

@@ -166,7 +166,7 @@ TEST(QueueWorker, NoRoomForAReply_ReturnsTheChainEmpty) {
 
 TEST(QueueWorker, MalformedChain_IsReturnedWithLengthZero) {
   Rig rig;
-  auto& driver = rig.queue(1).driver();
+  auto& driver = rig.queue(1).driver().split();
   const auto taken = driver.take_descriptors(3);
   const std::uint64_t outside = 0x10;  // no such memory
   const vring_desc malformed[] = {
@@ -188,7 +188,7 @@ TEST(QueueWorker, MalformedChain_IsReturnedWithLengthZero) {
 TEST(QueueWorker, BrokenRing_SignalsTheErrorEventOnceAndRestarts) {
   Rig rig;
   EXPECT_EQ(rig.queue(1).send(getattr_request()).error, 0);
-  auto& driver = rig.queue(1).driver();
+  auto& driver = rig.queue(1).driver().split();
   const std::uint16_t good = driver.available_index();
   driver.set_available_index(static_cast<std::uint16_t>(good + 1000));  // more than the ring has
   rig.queue(1).kick();
@@ -207,8 +207,8 @@ TEST(QueueWorker, BrokenRing_StillReturnsWhatIsInFlight) {
   Rig rig;
   const auto ticket = rig.queue(1).start(read_request(HeldFs::kParked, 1, 100));
   rig.fs.wait_parked(1);
-  rig.queue(1).driver().set_available_index(
-      static_cast<std::uint16_t>(rig.queue(1).driver().available_index() + 1000));
+  rig.queue(1).driver().split().set_available_index(
+      static_cast<std::uint16_t>(rig.queue(1).driver().split().available_index() + 1000));
   rig.queue(1).kick();
   ASSERT_TRUE(testing::wait_event(rig.queue(1).error_fd()));
   rig.fs.answer_parked();
@@ -325,9 +325,9 @@ struct LongestChain {
       const auto entry = descriptor(address, length, flags, static_cast<unsigned>(i + 1));
       std::memcpy(table.host + i * sizeof entry, &entry, sizeof entry);
     }
-    heads = ring.driver().take_descriptors(64);
+    heads = ring.driver().split().take_descriptors(64);
     for (const std::uint16_t head : heads)
-      ring.driver().write_descriptor(
+      ring.driver().split().write_descriptor(
           head, descriptor(table.guest.get(), kEntries * sizeof(vring_desc), VRING_DESC_F_INDIRECT));
   }
   static constexpr std::size_t kEntries = 32768;
@@ -342,7 +342,7 @@ TEST(QueueWorker, LongestChainsInFlight_AreBoundedAndAllServed) {
   Rig rig(options);
   LongestChain chain(rig);
   for (std::size_t i = 0; i < chain.heads.size(); ++i)
-    chain.ring.driver().offer_raw(chain.heads[i], 1000 + i);
+    chain.ring.driver().split().offer_raw(chain.heads[i], 1000 + i);
   chain.ring.kick();
   rig.fs.wait_parked(32);
   rig.settle(1);

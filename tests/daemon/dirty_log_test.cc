@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "daemon/client.h"
+#include "guestmem/dirty_log.h"
 
 namespace fusewire::tests {
 namespace {
@@ -29,7 +30,7 @@ class DirtyLog : public DaemonTest {
     const std::byte* memory = guest().memory().host(base);
     const std::vector<std::byte> before(memory, memory + guest().memory().size());
     queue.publish();
-    const std::uint16_t published = queue.driver().available_index();
+    const std::uint32_t published = queue.driver().drained_base();
     EXPECT_TRUE(queue.wait_without_signal());
     EXPECT_EQ(guest().stop_ring(1), published);  // the daemon is done with the ring, its marks are made
 

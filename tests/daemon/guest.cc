@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "guestmem/dirty_log.h"
 #include "vhost_user/messages.h"
 
 namespace fusewire::tests {
@@ -38,17 +39,17 @@ MockGuest::MockGuest(DaemonProcess& daemon, const GuestOptions& options)
     : options_(options),
       memory_(
           create_memory(kMemoryBase, (options.request_queues + 1) * GuestQueue::memory_size(options.queue))),
-      log_(create_memory(guestmem::GuestAddress(0), std::size_t{1} << 20)),  // of 32 GiB
-      base_(options.request_queues + 1, options.queue.initial_index) {
+      log_(create_memory(guestmem::GuestAddress(0), std::size_t{1} << 20)) {  // of 32 GiB
   UniqueFd socket = daemon.connect();
   if (!socket) socket = dead_socket();
   frontend_ = std::make_unique<vhost_user::Frontend>(std::move(socket));
-  for (unsigned i = 0; i <= options.request_queues; ++i)
+  for (unsigned i = 0; i <= options.request_queues; ++i) {
     queues_.push_back(std::make_unique<GuestQueue>(memory_, options.queue));
+    base_.push_back(queues_.back()->driver().setup().base);
+  }
 
-  std::uint64_t features = virtio::kVersion1;
-  if (options.queue.event_idx) features |= virtio::kEventIdx;
-  if (options.queue.indirect_entries != 0) features |= virtio::kIndirectDesc;
+  std::uint64_t features = options.queue.accepted(virtio::kVersion1 | virtio::kEventIdx |
+                                                  virtio::kIndirectDesc | virtio::kRingPacked);
   if (options.dirty_log) features |= vhost_user::kLogAll;
   if (!succeeded(frontend_->negotiate(features))) return;
   const auto region = vhost_user::Frontend::share(memory_);
@@ -97,7 +98,7 @@ void MockGuest::enable_ring(unsigned index, bool enabled) {
   succeeded(frontend_->set_vring_enable(index, enabled));
 }
 
-std::uint16_t MockGuest::stop_ring(unsigned index) {
+std::uint32_t MockGuest::stop_ring(unsigned index) {
   const auto base = frontend_->get_vring_base(index);
   if (succeeded(base)) base_[index] = *base;
   return base_[index];

@@ -67,8 +67,8 @@ class MockGuest {
   void start_ring(unsigned index);
   void enable_ring(unsigned index, bool enabled = true);
   // GET_VRING_BASE. start_ring() goes on there.
-  std::uint16_t stop_ring(unsigned index);
-  void set_base(unsigned index, std::uint16_t base) { base_[index] = base; }
+  std::uint32_t stop_ring(unsigned index);
+  void set_base(unsigned index, std::uint32_t base) { base_[index] = base; }
 
   // More memory (at most 8 GiB above the first), not yet known to the daemon; and telling it.
   guestmem::SharedMemory& make_memory(std::uint64_t gigabyte, std::size_t size);
@@ -90,7 +90,7 @@ class MockGuest {
   guestmem::SharedMemory log_;
   std::vector<std::unique_ptr<guestmem::SharedMemory>> more_;
   std::vector<std::unique_ptr<GuestQueue>> queues_;
-  std::vector<std::uint16_t> base_;
+  std::vector<std::uint32_t> base_;
   bool logging_ = false;
   fuse_init_out init_reply_{};
 };

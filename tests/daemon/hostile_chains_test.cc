@@ -21,7 +21,7 @@ class HostileChains : public DaemonTest {
  protected:
   void boot_hostile(unsigned indirect = 16) {
     boot({}, {.request_queues = 2, .queue = {.indirect_entries = indirect}});
-    taken = guest().queue(1).driver().take_descriptors(8);
+    taken = guest().queue(1).driver().split().take_descriptors(8);
     // Somewhere to point at: a request, room for its reply, and an indirect table.
     memory = virtiofs::testing::allocate_from(guest().memory(), 4096);
     request = make_request(FUSE_GETATTR, kRootNode, fuse_getattr_in{}).encode();
@@ -33,12 +33,12 @@ class HostileChains : public DaemonTest {
   std::optional<std::uint32_t> offer() {
     GuestQueue& queue = guest().queue(1);
     const auto cookie = queue.next_cookie();
-    queue.driver().offer_raw(taken[0], cookie);
+    queue.driver().split().offer_raw(taken[0], cookie);
     queue.kick();
     return queue.wait_used(cookie);
   }
   void write(unsigned index, const vring_desc& content) {
-    guest().queue(1).driver().write_descriptor(taken[index], content);
+    guest().queue(1).driver().split().write_descriptor(taken[index], content);
   }
   void write_table(unsigned index, const vring_desc& content) {
     std::memcpy(guest().memory().host(table) + index * sizeof content, &content, sizeof content);
@@ -143,7 +143,7 @@ TEST_F(HostileChains, ReplyOverTheRing_DoesNotHurtTheDaemon) {
   write(0, descriptor(memory.guest.get(), request_size(), VRING_DESC_F_NEXT, taken[1]));
   // The reply lands on the descriptor table and what follows it.
   write(1, descriptor(guest().memory().description().guest.get(), 3 * 4096, VRING_DESC_F_WRITE));
-  guest().queue(1).driver().offer_raw(taken[0], 1);
+  guest().queue(1).driver().split().offer_raw(taken[0], 1);
   guest().queue(1).kick();
   (void)guest().stop_ring(1);
   Client other(guest(), 2);
@@ -154,7 +154,7 @@ TEST_F(HostileChains, SameDescriptorOfferedOverAndOver_IsServedOrGivenUp) {
   boot_hostile();
   write(0, descriptor(memory.guest.get(), request_size(), VRING_DESC_F_NEXT, taken[1]));
   write(1, descriptor(reply.get(), 1024, VRING_DESC_F_WRITE));
-  auto& driver = guest().queue(1).driver();
+  auto& driver = guest().queue(1).driver().split();
   for (int i = 0; i < 500; ++i) driver.offer_raw(taken[0], 1);
   guest().queue(1).kick();
   (void)guest().stop_ring(1);
@@ -167,19 +167,19 @@ TEST_F(HostileChains, NonsenseRings_AreGivenUpAndCanBeStartedAnew) {
   std::mt19937 random(7);
   for (int round = 0; round < 30; ++round) {
     GuestQueue& queue = guest().queue(1);
-    const std::uint16_t good = queue.driver().available_index();
+    const std::uint16_t good = queue.driver().split().available_index();
     if (round % 2 == 0) {
       // An index that runs too far ahead.
-      queue.driver().set_available_index(static_cast<std::uint16_t>(good + 129 + random() % 60'000));
+      queue.driver().split().set_available_index(static_cast<std::uint16_t>(good + 129 + random() % 60'000));
       queue.kick();
       EXPECT_TRUE(virtiofs::testing::wait_event(queue.error_fd()));
     } else {
       // An index that goes back: the same as far ahead.
-      queue.driver().set_available_index(static_cast<std::uint16_t>(good - 1));
+      queue.driver().split().set_available_index(static_cast<std::uint16_t>(good - 1));
       queue.kick();
       EXPECT_TRUE(virtiofs::testing::wait_event(queue.error_fd()));
     }
-    queue.driver().set_available_index(good);
+    queue.driver().split().set_available_index(good);
     EXPECT_EQ(guest().stop_ring(1), good);
     guest().start_ring(1);
     EXPECT_TRUE(client().getattr(kRootNode).has_value());
@@ -189,7 +189,7 @@ TEST_F(HostileChains, NonsenseRings_AreGivenUpAndCanBeStartedAnew) {
 TEST_F(HostileChains, HeadOutsideOfTheTable_BreaksTheRing) {
   boot_hostile();
   GuestQueue& queue = guest().queue(1);
-  queue.driver().offer_raw(128, 1);
+  queue.driver().split().offer_raw(128, 1);
   queue.kick();
   EXPECT_TRUE(virtiofs::testing::wait_event(queue.error_fd()));
   Client other(guest(), 2);

@@ -135,7 +135,7 @@ TEST_F(Queues, StopAndStart_GoesOnAtTheSameBase) {
   boot({}, {.queue = {.size = 8, .initial_index = 0xfff0}});
   for (int round = 0; round < 20; ++round) {
     for (int i = 0; i < 5; ++i) EXPECT_TRUE(client().getattr(kRootNode).has_value());
-    EXPECT_EQ(guest().stop_ring(1), guest().queue(1).driver().available_index());
+    EXPECT_EQ(guest().stop_ring(1), guest().queue(1).driver().drained_base());
     const auto ticket = client().start(getattr_request());
     guest().start_ring(1);
     EXPECT_EQ(client().wait(ticket).error, 0);
@@ -204,11 +204,11 @@ TEST_F(Queues, DisabledRing_WaitsUntilItIsEnabled) {
 TEST_F(Queues, ResetDevice_StopsTheRingsAndKeepsTheSession) {
   boot();
   EXPECT_TRUE(guest().frontend().reset_device().has_value());
+  guest().set_base(1, guest().queue(1).driver().drained_base());
   const auto ticket = client().start(getattr_request());
   guest().queue(1).kick();
   EXPECT_TRUE(guest().frontend().get_queue_num().has_value());
   EXPECT_FALSE(guest().queue(1).take(ticket).has_value());
-  guest().set_base(1, static_cast<std::uint16_t>(guest().queue(1).driver().available_index() - 1));
   guest().start_ring(1);
   guest().enable_ring(1);
   EXPECT_EQ(client().wait(ticket).error, 0);

@@ -123,10 +123,15 @@ bool wait_event(int fd, std::chrono::milliseconds patience) {
   }
 }
 
+std::uint64_t GuestQueueOptions::accepted(std::uint64_t offered) const {
+  if (!event_idx) offered &= ~virtio::kEventIdx;
+  if (indirect_entries == 0) offered &= ~virtio::kIndirectDesc;
+  if (!packed) offered &= ~virtio::kRingPacked;
+  return offered;
+}
+
 std::size_t GuestQueue::memory_size(const GuestQueueOptions& options) {
-  return virtio::DriverQueue::memory_size(
-             options.size, {.event_idx = options.event_idx, .indirect_entries = options.indirect_entries}) +
-         options.arena + 2 * kPage;
+  return virtio::DriverQueue::memory_size(options.size, options.driver()) + options.arena + 2 * kPage;
 }
 
 GuestQueue::GuestQueue(guestmem::SharedMemory& memory, const GuestQueueOptions& options)
@@ -134,27 +139,14 @@ GuestQueue::GuestQueue(guestmem::SharedMemory& memory, const GuestQueueOptions& 
       kick_(make_event()),
       call_(make_event()),
       error_(make_event()),
-      driver_(
-          [&] {
-            const virtio::DriverOptions driver{.event_idx = options.event_idx,
-                                               .indirect_entries = options.indirect_entries,
-                                               .initial_index = options.initial_index};
-            const auto rings = memory.allocate(virtio::DriverQueue::memory_size(options.size, driver), kPage);
-            FUSEWIRE_CHECK(rings.has_value());
-            return *rings;
-          }(),
-          options.size,
-          {.event_idx = options.event_idx,
-           .indirect_entries = options.indirect_entries,
-           .initial_index = options.initial_index}) {
+      driver_(allocate_from(memory, virtio::DriverQueue::memory_size(options.size, options.driver())),
+              options.size, options.driver()) {
   use_arena(memory, options.arena);
 }
 
 void GuestQueue::use_arena(guestmem::SharedMemory& memory, std::size_t size) {
   FUSEWIRE_CHECK(requests_.empty());
-  const auto piece = memory.allocate(size, kPage);
-  FUSEWIRE_CHECK(piece.has_value());
-  arena_ = *piece;
+  arena_ = allocate_from(memory, size);
   free_ = {{0, size}};
 }
 

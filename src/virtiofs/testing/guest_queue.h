@@ -42,6 +42,16 @@ struct GuestQueueOptions {
   unsigned indirect_entries = 0;  // 0: only direct chains
   std::uint16_t initial_index = 0;
   std::size_t arena = 4 << 20;  // room for the requests in flight
+  bool packed = false;
+
+  virtio::DriverOptions driver() const {
+    return {.event_idx = event_idx,
+            .indirect_entries = indirect_entries,
+            .initial_index = initial_index,
+            .packed = packed};
+  }
+  // Of the device's features, those that such a driver takes.
+  std::uint64_t accepted(std::uint64_t offered) const;
 };
 
 // How long a test waits for what has to come: long enough for a slow machine under a sanitizer.

@@ -1,4 +1,4 @@
-#include "virtio/driver_queue.h"
+#include "virtio/split_driver_queue.h"
 
 #include <atomic>
 #include <bit>
@@ -16,8 +16,7 @@ constexpr std::size_t kUsedFlags = 0;  // Bytes of the used ring (2.7.8).
 constexpr std::size_t kUsedIndex = 2;
 constexpr std::size_t kUsedRing = 4;
 
-// Offsets of the parts in a queue's memory, each aligned as 2.7 wants, the used ring on a cache line of its
-// own.
+// Offsets of the parts in a queue's memory, each aligned as 2.7 wants.
 struct Layout {
   std::size_t avail;
   std::size_t used;
@@ -25,11 +24,10 @@ struct Layout {
   std::size_t end;
 };
 Layout layout(unsigned size, const DriverOptions& options) {
-  const auto align = [](std::size_t offset) { return (offset + 63) & ~std::size_t{63}; };
   Layout parts{};
   parts.avail = sizeof(vring_desc) * size;
-  parts.used = align(parts.avail + 6 + 2 * std::size_t{size});
-  parts.tables = align(parts.used + 6 + sizeof(vring_used_elem) * size);
+  parts.used = on_next_cache_line(parts.avail + 6 + 2 * std::size_t{size});
+  parts.tables = on_next_cache_line(parts.used + 6 + sizeof(vring_used_elem) * size);
   parts.end = parts.tables + sizeof(vring_desc) * options.indirect_entries * size;
   return parts;
 }
@@ -42,11 +40,12 @@ std::atomic_ref<std::uint16_t> used_word(std::byte* used, std::size_t offset) {
 
 }  // namespace
 
-std::size_t DriverQueue::memory_size(unsigned size, const DriverOptions& options) {
+std::size_t SplitDriverQueue::memory_size(unsigned size, const DriverOptions& options) {
   return layout(size, options).end;
 }
 
-DriverQueue::DriverQueue(guestmem::SharedMemory::Piece memory, unsigned size, const DriverOptions& options)
+SplitDriverQueue::SplitDriverQueue(guestmem::SharedMemory::Piece memory, unsigned size,
+                                   const DriverOptions& options)
     : size_(size),
       options_(options),
       memory_(memory),
@@ -70,7 +69,7 @@ DriverQueue::DriverQueue(guestmem::SharedMemory::Piece memory, unsigned size, co
   used_word(used_, kUsedIndex).store(options.initial_index, std::memory_order_relaxed);
 }
 
-RingSetup DriverQueue::setup() const {
+RingSetup SplitDriverQueue::setup() const {
   const Layout parts = layout(size_, options_);
   RingSetup setup;
   setup.size = size_;
@@ -84,13 +83,13 @@ RingSetup DriverQueue::setup() const {
   return setup;
 }
 
-vring_desc* DriverQueue::indirect_table(std::uint16_t head) const {
+vring_desc* SplitDriverQueue::indirect_table(std::uint16_t head) const {
   // SAFETY: the tables are 64-aligned and there is one for every head.
   return reinterpret_cast<vring_desc*>(tables_) + std::size_t{head} * options_.indirect_entries;
 }
 
-bool DriverQueue::stage(std::span<const GuestBuffer> readable, std::span<const GuestBuffer> writable,
-                        std::uint64_t cookie) {
+bool SplitDriverQueue::stage(std::span<const GuestBuffer> readable, std::span<const GuestBuffer> writable,
+                             std::uint64_t cookie) {
   const std::size_t count = readable.size() + writable.size();
   FUSEWIRE_CHECK(count != 0);
   const bool indirect = count > 1 && count <= options_.indirect_entries;
@@ -136,20 +135,13 @@ bool DriverQueue::stage(std::span<const GuestBuffer> readable, std::span<const G
   return true;
 }
 
-bool DriverQueue::add(std::span<const GuestBuffer> readable, std::span<const GuestBuffer> writable,
-                      std::uint64_t cookie) {
-  if (!stage(readable, writable, cookie)) return false;
-  publish();
-  return true;
-}
-
-void DriverQueue::publish() {
+void SplitDriverQueue::publish() {
   published_index_ = avail_index_;
   // Release: ring entries and descriptors before the index (2.7.13.3).
   std::atomic_ref(avail_[kAvailIndex]).store(published_index_, std::memory_order_release);
 }
 
-bool DriverQueue::kick_needed() {
+bool SplitDriverQueue::kick_needed() {
   if (kicked_index_ == published_index_) return false;
   // The index before the look at the device's wish: the counterpart of SplitQueue::enable_kicks().
   std::atomic_thread_fence(std::memory_order_seq_cst);
@@ -162,11 +154,11 @@ bool DriverQueue::kick_needed() {
   return vring_need_event(event, published_index_, before) != 0;
 }
 
-bool DriverQueue::has_used() const {
+bool SplitDriverQueue::has_used() const {
   return !broken_ && used_word(used_, kUsedIndex).load(std::memory_order_acquire) != used_index_;
 }
 
-std::optional<DriverQueue::Used> DriverQueue::poll_used() {
+std::optional<UsedChain> SplitDriverQueue::poll_used() {
   if (!has_used()) return std::nullopt;
   vring_used_elem element;
   std::memcpy(&element, used_ + kUsedRing + sizeof(element) * (used_index_ & (size_ - 1)), sizeof(element));
@@ -190,10 +182,10 @@ std::optional<DriverQueue::Used> DriverQueue::poll_used() {
     for (std::size_t low = before, high = free_.size() - 1; low < high; ++low, --high)
       std::swap(free_[low], free_[high]);
   }
-  return Used{pending.cookie, element.len};
+  return UsedChain{pending.cookie, element.len};
 }
 
-void DriverQueue::disable_interrupts() {
+void SplitDriverQueue::disable_interrupts() {
   if (options_.event_idx) {
     set_used_event(static_cast<std::uint16_t>(used_index_ - 1));  // A whole turn away.
   } else {
@@ -201,7 +193,7 @@ void DriverQueue::disable_interrupts() {
   }
 }
 
-bool DriverQueue::enable_interrupts() {
+bool SplitDriverQueue::enable_interrupts() {
   if (options_.event_idx) {
     set_used_event(used_index_);
   } else {
@@ -212,16 +204,16 @@ bool DriverQueue::enable_interrupts() {
   return has_used();
 }
 
-void DriverQueue::set_used_event(std::uint16_t index) {
+void SplitDriverQueue::set_used_event(std::uint16_t index) {
   std::atomic_ref(avail_[kAvailRing + size_]).store(index, std::memory_order_relaxed);
 }
 
-void DriverQueue::write_descriptor(std::uint16_t index, const vring_desc& descriptor) {
+void SplitDriverQueue::write_descriptor(std::uint16_t index, const vring_desc& descriptor) {
   FUSEWIRE_CHECK(index < size_);
   std::memcpy(&desc_[index], &descriptor, sizeof(descriptor));
 }
 
-std::vector<std::uint16_t> DriverQueue::take_descriptors(unsigned count) {
+std::vector<std::uint16_t> SplitDriverQueue::take_descriptors(unsigned count) {
   FUSEWIRE_CHECK(count <= free_.size());
   std::vector<std::uint16_t> taken;
   for (unsigned i = 0; i < count; ++i) {
@@ -231,7 +223,7 @@ std::vector<std::uint16_t> DriverQueue::take_descriptors(unsigned count) {
   return taken;
 }
 
-void DriverQueue::offer_raw(std::uint16_t head, std::uint64_t cookie) {
+void SplitDriverQueue::offer_raw(std::uint16_t head, std::uint64_t cookie) {
   if (head < size_) pending_[head] = {cookie, true, true};
   std::atomic_ref(avail_[kAvailRing + (avail_index_ & (size_ - 1))]).store(head, std::memory_order_relaxed);
   ++avail_index_;
@@ -239,7 +231,7 @@ void DriverQueue::offer_raw(std::uint16_t head, std::uint64_t cookie) {
   publish();
 }
 
-void DriverQueue::set_available_index(std::uint16_t index) {
+void SplitDriverQueue::set_available_index(std::uint16_t index) {
   std::atomic_ref(avail_[kAvailIndex]).store(index, std::memory_order_release);
 }
 
