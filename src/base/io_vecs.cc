@@ -9,20 +9,25 @@ namespace fusewire {
 
 IoVecs::IoVecs(std::span<iovec> vectors) : vectors_(vectors) {
   for (const iovec& v : vectors_) size_ += v.iov_len;
-  drop_front(0);
+  drop_empty();
 }
 
 void IoVecs::drop_front(std::size_t size) {
   FUSEWIRE_CHECK(size <= size_);
-  size_ -= size;
-  while (!vectors_.empty() && vectors_.front().iov_len <= size) {
-    size -= vectors_.front().iov_len;
-    vectors_ = vectors_.subspan(1);
+  while (size != 0) {
+    const std::size_t here = std::min(size, vectors_.front().iov_len);
+    drop_from_first(here);
+    size -= here;
   }
-  if (size != 0) {
-    iovec& front = vectors_.front();
-    front.iov_base = static_cast<std::byte*>(front.iov_base) + size;
-    front.iov_len -= size;
+}
+
+void IoVecs::take_front(std::span<std::byte> to) {
+  FUSEWIRE_CHECK(to.size() <= size_);
+  while (!to.empty()) {
+    const std::size_t here = std::min(to.size(), vectors_.front().iov_len);
+    std::memcpy(to.data(), vectors_.front().iov_base, here);
+    drop_from_first(here);
+    to = to.subspan(here);
   }
 }
 

@@ -17,6 +17,8 @@ class IoVecs {
  public:
   IoVecs() = default;
   explicit IoVecs(std::span<iovec> vectors);
+  // The same where the sum of the lengths is known already.
+  IoVecs(std::span<iovec> vectors, std::size_t size) : vectors_(vectors), size_(size) { drop_empty(); }
 
   // Bytes in the list.
   std::size_t size() const { return size_; }
@@ -32,6 +34,8 @@ class IoVecs {
 
   // Removes `size` bytes (at most size()) from the front.
   void drop_front(std::size_t size);
+  // Moves the first `to.size()` bytes (at most size()) to `to`.
+  void take_front(std::span<std::byte> to);
   // Cuts the list to its first `size` bytes; a longer `size` changes nothing.
   void truncate(std::size_t size);
   // Copies up to `to.size()` bytes from the front without consuming them. Returns the bytes copied.
@@ -40,6 +44,18 @@ class IoVecs {
   std::size_t copy_from(std::span<const std::byte> from) const;
 
  private:
+  void drop_empty() {
+    while (!vectors_.empty() && vectors_.front().iov_len == 0) vectors_ = vectors_.subspan(1);
+  }
+  // Removes `size` bytes, which the first part has.
+  void drop_from_first(std::size_t size) {
+    iovec& first = vectors_.front();
+    first.iov_base = static_cast<std::byte*>(first.iov_base) + size;
+    first.iov_len -= size;
+    size_ -= size;
+    drop_empty();
+  }
+
   std::span<iovec> vectors_;
   std::size_t size_ = 0;
 };

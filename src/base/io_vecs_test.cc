@@ -34,6 +34,24 @@ TEST_F(IoVecsTest, DropFront_AcrossParts_SkipsEmptyOnes) {
   EXPECT_TRUE(list_.vectors().empty());
 }
 
+TEST_F(IoVecsTest, TakeFront_AcrossParts_MovesTheBytes) {
+  std::string out(4, '?');
+  list_.take_front(std::as_writable_bytes(std::span<char>(out)));
+  EXPECT_EQ(out, "abcd");
+  EXPECT_EQ(list_.size(), 4U);
+  EXPECT_EQ(text(), "efgh");
+  list_.take_front(std::as_writable_bytes(std::span<char>(out)));
+  EXPECT_EQ(out, "efgh");
+  EXPECT_TRUE(list_.vectors().empty());
+}
+
+TEST_F(IoVecsTest, KnownSize_EmptyPartsAtTheFront_AreSkipped) {
+  std::vector<iovec> parts = {{nullptr, 0}, {one_.data(), 3}};
+  const IoVecs list(parts, 3);
+  ASSERT_EQ(list.vectors().size(), 1U);
+  EXPECT_EQ(list.vectors().front().iov_base, one_.data());
+}
+
 TEST_F(IoVecsTest, Truncate_CutsInsideAPart) {
   list_.truncate(100);
   EXPECT_EQ(text(), "abcdefgh");

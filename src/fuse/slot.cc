@@ -31,8 +31,7 @@ bool Slot::fetch_head(std::size_t size) {
     large_head_.resize(size);
     head_data_ = large_head_.data();
   }
-  request.copy_to({head_data_ + head_size_, more});
-  request.drop_front(more);
+  request.take_front({head_data_ + head_size_, more});
   head_size_ = size;
   return true;
 }

@@ -10,14 +10,14 @@ void QueueSlot::prepare(const std::shared_ptr<const guestmem::MemoryMap>& map) {
   // already.
   if (map_ != map) map_ = map;
   used_length_ = 0;
-  request = IoVecs(chain_.readable);
+  request = IoVecs(chain_.readable, chain_.readable_size);
   can_reply = chain_.writable_size >= sizeof(fuse_out_header);
   if (!can_reply) {
     reply_room = IoVecs();
     return;
   }
   reply_vectors_.assign(chain_.writable.begin(), chain_.writable.end());
-  reply_room = IoVecs(reply_vectors_);
+  reply_room = IoVecs(reply_vectors_, chain_.writable_size);
   reply_room.drop_front(sizeof(fuse_out_header));
 }
 
