@@ -9,8 +9,18 @@
 namespace fusewire::virtio {
 namespace {
 
-TEST(DriverQueue, Add_WithoutFreeDescriptors_DoesNothing) {
-  Ring ring(4);
+class EitherDriver : public testing::TestWithParam<bool> {
+ protected:
+  static DriverOptions options(DriverOptions made = {}) {
+    made.packed = GetParam();
+    return made;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(SplitAndPacked, EitherDriver, testing::Bool(),
+                         [](const auto& tested) { return tested.param ? "Packed" : "Split"; });
+
+TEST_P(EitherDriver, Add_WithoutFreeDescriptors_DoesNothing) {
+  Ring ring(4, options());
   const GuestBuffer byte = ring.buffer(1);
   ASSERT_TRUE(ring.driver.add({{byte, byte, byte}}, {}, 1));
   EXPECT_FALSE(ring.driver.add({{byte, byte}}, {}, 2));
@@ -19,16 +29,20 @@ TEST(DriverQueue, Add_WithoutFreeDescriptors_DoesNothing) {
   EXPECT_EQ(ring.driver.outstanding(), 2u);
 }
 
-TEST(DriverQueue, Stage_IsSeenAtPublish) {
-  Ring ring(4);
-  ASSERT_TRUE(ring.driver.stage({{ring.buffer(1)}}, {}, 1));
-  EXPECT_FALSE(ring.device.has_available());
+TEST_P(EitherDriver, Stage_IsSeenAtPublish) {
+  Ring ring(4, options());
+  for (std::uint64_t i = 0; i < 3; ++i) {
+    ASSERT_TRUE(ring.driver.stage({{ring.buffer(1)}}, {}, i));
+    EXPECT_FALSE(ring.device.has_available());
+  }
   ring.driver.publish();
-  EXPECT_TRUE(ring.device.has_available());
+  Chain chain;
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(ring.device.pop(chain, *ring.map), Pop::chain);
+  EXPECT_EQ(ring.device.pop(chain, *ring.map), Pop::nothing);
 }
 
-TEST(DriverQueue, Add_MoreBuffersThanIndirectEntries_GoesDirect) {
-  Ring ring(8, {.indirect_entries = 2});
+TEST_P(EitherDriver, Add_MoreBuffersThanIndirectEntries_GoesDirect) {
+  Ring ring(8, options({.indirect_entries = 2}));
   const GuestBuffer byte = ring.buffer(1);
   ASSERT_TRUE(ring.driver.add({{byte, byte, byte}}, {}, 1));
   EXPECT_EQ(ring.driver.free_descriptors(), 5u);
@@ -36,7 +50,19 @@ TEST(DriverQueue, Add_MoreBuffersThanIndirectEntries_GoesDirect) {
   EXPECT_EQ(ring.driver.free_descriptors(), 4u);
 }
 
-TEST(DriverQueue, PollUsed_ChainTheDeviceDidNotHave_Breaks) {
+TEST(PackedDriverQueue, PollUsed_ChainTheDeviceDidNotHave_Breaks) {
+  for (const std::uint16_t id : {std::uint16_t{1}, std::uint16_t{4}, std::uint16_t{0xffff}}) {
+    Ring ring(4, {.packed = true});
+    ASSERT_TRUE(ring.driver.add({{ring.buffer(1)}}, {}, 1));  // Id 0.
+    ring.driver.packed().write_descriptor(
+        0, {.addr = 0, .len = 0, .id = id, .flags = kPackedAvail | kPackedUsed});
+    EXPECT_TRUE(ring.driver.has_used());
+    EXPECT_FALSE(ring.driver.poll_used());
+    EXPECT_TRUE(ring.driver.broken());
+  }
+}
+
+TEST(SplitDriverQueue, PollUsed_ChainTheDeviceDidNotHave_Breaks) {
   for (std::uint32_t id : {1u, 4u, 0xffffffffu}) {
     Ring ring(4);
     ASSERT_TRUE(ring.driver.add({{ring.buffer(1)}}, {}, 1));  // Head 0.
@@ -54,19 +80,21 @@ struct Shape {
   unsigned size;
   bool event_idx;
   unsigned indirect;
+  bool packed = false;
 };
 void PrintTo(const Shape& shape, std::ostream* out) {
-  *out << "size " << shape.size << (shape.event_idx ? ", event index" : "")
-       << (shape.indirect ? ", indirect" : "");
+  *out << (shape.packed ? "packed, " : "") << "size " << shape.size
+       << (shape.event_idx ? ", event index" : "") << (shape.indirect ? ", indirect" : "");
 }
 class BothSides : public testing::TestWithParam<Shape> {};
 
 // Pushes more than 65,536 chains through, in random batches and returned out of order, so that both indexes
 // wrap at 16 bits and at the ring's size; each chain carries its number and gets it back.
 TEST_P(BothSides, Chains_SurviveWrapAroundAndReordering) {
-  const auto [size, event_idx, indirect] = GetParam();
+  const auto [size, event_idx, indirect, packed] = GetParam();
   std::mt19937 random(size + event_idx * 2 + (indirect != 0));
-  Ring ring(size, {.event_idx = event_idx, .indirect_entries = indirect, .initial_index = 65000});
+  Ring ring(size,
+            {.event_idx = event_idx, .indirect_entries = indirect, .initial_index = 65000, .packed = packed});
   const unsigned per_chain = indirect != 0 ? 1 : 2;
   const unsigned slots = size / per_chain;
   // One request and one reply word for each chain that can be in flight.
@@ -141,9 +169,12 @@ TEST_P(BothSides, Chains_SurviveWrapAroundAndReordering) {
 
 std::vector<Shape> shapes() {
   std::vector<Shape> all;
-  for (unsigned size = 4; size <= 32768; size *= 2)
-    for (bool event_idx : {false, true})
-      for (unsigned indirect : {0u, 2u}) all.push_back({size, event_idx, indirect});
+  for (bool event_idx : {false, true})
+    for (unsigned indirect : {0u, 2u}) {
+      for (unsigned size = 4; size <= 32768; size *= 2) all.push_back({size, event_idx, indirect});
+      for (unsigned size : {2u, 3u, 4u, 100u, 128u, 1000u, 32767u, 32768u})
+        all.push_back({size, event_idx, indirect, true});
+    }
   return all;
 }
 INSTANTIATE_TEST_SUITE_P(AllSizes, BothSides, testing::ValuesIn(shapes()));

@@ -27,13 +27,22 @@ void offer(Ring& ring, unsigned count) {
   ring.driver.publish();
 }
 
-TEST(Notification, NeedsSignal_NothingPublished_IsFalse) {
-  Ring ring(4);
+// What split and packed rings have in common.
+class EitherNotification : public testing::TestWithParam<bool> {
+ protected:
+  static DriverOptions options(DriverOptions made = {}) {
+    made.packed = GetParam();
+    return made;
+  }
+};
+
+TEST_P(EitherNotification, NeedsSignal_NothingPublished_IsFalse) {
+  Ring ring(4, options());
   EXPECT_FALSE(ring.device.needs_signal());
 }
 
-TEST(Notification, NeedsSignal_WithFlag_FollowsTheDriver) {
-  Ring ring(8);
+TEST_P(EitherNotification, NeedsSignal_WithFlag_FollowsTheDriver) {
+  Ring ring(8, options());
   offer(ring, 4);
   return_chains(ring, 1);
   EXPECT_TRUE(ring.device.needs_signal());
@@ -46,7 +55,25 @@ TEST(Notification, NeedsSignal_WithFlag_FollowsTheDriver) {
   EXPECT_TRUE(ring.device.needs_signal());
 }
 
-TEST(Notification, NeedsSignal_WithEventIndex_OnlyWhenItIsPassed) {
+TEST_P(EitherNotification, NeedsSignal_WithEventIndex_OncePerEnable) {
+  Ring ring(8, options({.event_idx = true, .initial_index = 65535}));
+  offer(ring, 8);
+  return_chains(ring, 1);
+  EXPECT_TRUE(ring.device.needs_signal()) << "the first time";
+  while (ring.driver.poll_used()) {
+  }
+  EXPECT_FALSE(ring.driver.enable_interrupts());
+  return_chains(ring, 2);
+  EXPECT_TRUE(ring.device.needs_signal());
+  return_chains(ring, 2);
+  EXPECT_FALSE(ring.device.needs_signal()) << "it was told already";
+  EXPECT_TRUE(ring.driver.enable_interrupts()) << "used chains are there already";
+}
+
+INSTANTIATE_TEST_SUITE_P(SplitAndPacked, EitherNotification, testing::Bool(),
+                         [](const auto& tested) { return tested.param ? "Packed" : "Split"; });
+
+TEST(SplitNotification, NeedsSignal_WithEventIndex_OnlyWhenItIsPassed) {
   Ring ring(8, {.event_idx = true, .initial_index = 65533});
   offer(ring, 8);
   return_chains(ring, 1);  // Used index 65534.
@@ -63,7 +90,7 @@ TEST(Notification, NeedsSignal_WithEventIndex_OnlyWhenItIsPassed) {
   EXPECT_TRUE(ring.device.needs_signal());
 }
 
-TEST(Notification, NeedsSignal_EventIndexIgnoresTheFlag) {
+TEST(SplitNotification, NeedsSignal_EventIndexIgnoresTheFlag) {
   Ring ring(8, {.event_idx = true});
   offer(ring, 2);
   return_chains(ring, 1);
@@ -74,7 +101,7 @@ TEST(Notification, NeedsSignal_EventIndexIgnoresTheFlag) {
   EXPECT_TRUE(ring.device.needs_signal());  // virtio 1.2, 2.7.7.2
 }
 
-TEST(Notification, NeedsSignal_AskedAfterAWholeTurn_IsTrue) {
+TEST(SplitNotification, NeedsSignal_AskedAfterAWholeTurn_IsTrue) {
   Ring ring(32768, {.event_idx = true});
   for (int i = 0; i < 2; ++i) {
     ring.driver.split().set_used_event(0xffff);
@@ -88,8 +115,8 @@ TEST(Notification, NeedsSignal_AskedAfterAWholeTurn_IsTrue) {
   }
 }
 
-TEST(Notification, KickNeeded_WithFlag_FollowsTheDevice) {
-  Ring ring(8);
+TEST_P(EitherNotification, KickNeeded_WithFlag_FollowsTheDevice) {
+  Ring ring(8, options());
   offer(ring, 1);
   EXPECT_TRUE(ring.driver.kick_needed());
   ring.device.disable_kicks();
@@ -102,8 +129,8 @@ TEST(Notification, KickNeeded_WithFlag_FollowsTheDevice) {
   EXPECT_TRUE(ring.driver.kick_needed());
 }
 
-TEST(Notification, KickNeeded_WithEventIndex_OncePerEnable) {
-  Ring ring(8, {.event_idx = true, .initial_index = 65535});
+TEST_P(EitherNotification, KickNeeded_WithEventIndex_OncePerEnable) {
+  Ring ring(8, options({.event_idx = true, .initial_index = 65535}));
   EXPECT_FALSE(ring.device.enable_kicks());
   offer(ring, 1);
   EXPECT_TRUE(ring.driver.kick_needed());
@@ -115,11 +142,83 @@ TEST(Notification, KickNeeded_WithEventIndex_OncePerEnable) {
   EXPECT_TRUE(ring.driver.kick_needed());
 }
 
+// Every event that the driver may wish for, at every place of the ring, against positions counted without
+// turns.
+TEST(PackedNotification, WantsEvent_IsTrueIfTheEventWasPassed) {
+  for (unsigned size = 1; size <= 7; ++size) {
+    const auto at = [size](unsigned linear) {
+      return PackedPosition{static_cast<std::uint16_t>(linear % size), linear / size % 2 == 0};
+    };
+    for (unsigned now = 2 * size; now < 4 * size; ++now)
+      for (unsigned event = now - size; event < now + size; ++event)
+        for (unsigned count = 1; count < size; ++count) {
+          const std::uint32_t word = packed_event_word(at(event).word(), VRING_PACKED_EVENT_FLAG_DESC);
+          EXPECT_EQ(wants_packed_event(word, true, at(now), count, size), event < now && event + count >= now)
+              << "size " << size << " now " << now << " event " << event << " count " << count;
+        }
+  }
+}
+
+TEST(PackedNotification, WantsEvent_FlagsAndWholeTurns) {
+  const PackedPosition now{3, true};
+  const auto wants = [&](std::uint16_t off_wrap, unsigned flags, bool event_idx, std::uint32_t count) {
+    return wants_packed_event(packed_event_word(off_wrap, static_cast<std::uint16_t>(flags)), event_idx, now,
+                              count, 8);
+  };
+  for (const bool event_idx : {false, true}) {
+    EXPECT_TRUE(wants(0, VRING_PACKED_EVENT_FLAG_ENABLE, event_idx, 1));
+    EXPECT_FALSE(wants(0x8002, VRING_PACKED_EVENT_FLAG_DISABLE, event_idx, 1));
+    EXPECT_TRUE(wants(0, 3, event_idx, 1)) << "reserved";
+    EXPECT_TRUE(wants(0, 0xffff, event_idx, 1)) << "reserved";
+  }
+  EXPECT_FALSE(wants(0x8003, VRING_PACKED_EVENT_FLAG_DESC, true, 1));
+  EXPECT_TRUE(wants(0x8003, VRING_PACKED_EVENT_FLAG_DESC, false, 1)) << "not negotiated";
+  EXPECT_TRUE(wants(0x8003, VRING_PACKED_EVENT_FLAG_DESC, true, 8)) << "a whole turn";
+  EXPECT_FALSE(wants(0xffff, VRING_PACKED_EVENT_FLAG_DESC, true, 7)) << "no such descriptor";
+  EXPECT_FALSE(wants(0x7fff, VRING_PACKED_EVENT_FLAG_DESC, true, 7)) << "no such descriptor";
+}
+
+TEST(PackedNotification, NeedsSignal_WithDescriptorEvent_OnlyWhenItIsPassed) {
+  Ring ring(8, {.event_idx = true, .initial_index = 5, .packed = true});
+  const auto wish_for = [&](std::uint16_t off_wrap) {
+    ring.driver.packed().set_driver_event(off_wrap, VRING_PACKED_EVENT_FLAG_DESC);
+  };
+  offer(ring, 8);
+  return_chains(ring, 1);  // Descriptor 5.
+  EXPECT_TRUE(ring.device.needs_signal()) << "the first time";
+  wish_for(0x0000);  // The first of the next turn.
+  return_chains(ring, 2);
+  EXPECT_FALSE(ring.device.needs_signal());
+  return_chains(ring, 2);
+  EXPECT_TRUE(ring.device.needs_signal());
+  return_chains(ring, 1);
+  EXPECT_FALSE(ring.device.needs_signal()) << "passed already";
+  wish_for(0x0003);
+  return_chains(ring, 1);
+  EXPECT_TRUE(ring.device.needs_signal());
+}
+
+TEST(PackedNotification, DeviceEvent_SaysWhatTheDeviceWants) {
+  for (const bool event_idx : {false, true}) {
+    Ring ring(4, {.event_idx = event_idx, .initial_index = 7, .packed = true});
+    offer(ring, 2);
+    return_chains(ring, 2);
+    ring.device.disable_kicks();
+    EXPECT_EQ(ring.driver.packed().device_event().flags, VRING_PACKED_EVENT_FLAG_DISABLE);
+    EXPECT_FALSE(ring.driver.kick_needed());
+    EXPECT_FALSE(ring.device.enable_kicks());
+    const auto event = ring.driver.packed().device_event();
+    EXPECT_EQ(event.flags, event_idx ? VRING_PACKED_EVENT_FLAG_DESC : VRING_PACKED_EVENT_FLAG_ENABLE);
+    EXPECT_EQ(event.off_wrap, event_idx ? 0x8001 : 0) << "7 + 2 descriptors: the second of the third turn";
+  }
+}
+
 // A worker and a driver on a thread each, which sleep whenever the ring tells them that they may. A lost kick
 // or signal would leave both waiting, which the time limit of wait_for() turns into a failure.
 struct Shape {
   unsigned size;
   bool event_idx;
+  bool packed = false;
 };
 class TwoThreads : public testing::TestWithParam<Shape> {};
 
@@ -146,8 +245,8 @@ class Event {
 
 TEST_P(TwoThreads, RandomRun_LosesNoKickAndNoSignal) {
   constexpr std::uint64_t kChains = 200000;
-  const auto [size, event_idx] = GetParam();
-  Ring ring(size, {.event_idx = event_idx, .initial_index = 60000});
+  const auto [size, event_idx, packed] = GetParam();
+  Ring ring(size, {.event_idx = event_idx, .initial_index = 60000, .packed = packed});
   Event kick;
   Event call;
   std::atomic<bool> failed{false};
@@ -218,14 +317,19 @@ TEST_P(TwoThreads, RandomRun_LosesNoKickAndNoSignal) {
 
 INSTANTIATE_TEST_SUITE_P(Sizes, TwoThreads,
                          testing::Values(Shape{4, false}, Shape{4, true}, Shape{64, false}, Shape{64, true},
-                                         Shape{32768, false}, Shape{32768, true}));
+                                         Shape{32768, false}, Shape{32768, true}, Shape{3, false, true},
+                                         Shape{3, true, true}, Shape{64, false, true}, Shape{64, true, true},
+                                         Shape{32767, false, true}, Shape{32767, true, true}));
 
 // One side spins and so acts in the very moment in which the other goes to sleep: that is where a missing
 // barrier between "wake me" and the last look at the ring would lose the wake-up.
-class OneSleeper : public testing::TestWithParam<bool> {
+class OneSleeper : public testing::TestWithParam<std::tuple<bool, bool>> {
  protected:
   static constexpr std::uint64_t kRounds = 30000;
 
+  static DriverOptions options() {
+    return {.event_idx = std::get<0>(GetParam()), .packed = std::get<1>(GetParam())};
+  }
   static bool spin(auto&& done) {
     const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(20);
     for (std::uint32_t turn = 1; !done(); ++turn) {
@@ -238,7 +342,7 @@ class OneSleeper : public testing::TestWithParam<bool> {
 };
 
 TEST_P(OneSleeper, DeviceSleeps_NoKickIsLost) {
-  Ring ring(4, {.event_idx = GetParam()});
+  Ring ring(4, options());
   Event kick;
   std::jthread worker([&] {
     Chain chain;
@@ -262,7 +366,7 @@ TEST_P(OneSleeper, DeviceSleeps_NoKickIsLost) {
 }
 
 TEST_P(OneSleeper, DriverSleeps_NoSignalIsLost) {
-  Ring ring(4, {.event_idx = GetParam()});
+  Ring ring(4, options());
   Event call;
   std::jthread worker([&] {
     Chain chain;
@@ -283,7 +387,7 @@ TEST_P(OneSleeper, DriverSleeps_NoSignalIsLost) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(EventIndex, OneSleeper, testing::Bool());
+INSTANTIATE_TEST_SUITE_P(EventIndexAndPacked, OneSleeper, testing::Combine(testing::Bool(), testing::Bool()));
 
 }  // namespace
 }  // namespace fusewire::virtio

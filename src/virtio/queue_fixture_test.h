@@ -68,4 +68,13 @@ inline vring_desc descriptor(std::uint64_t address, std::uint32_t length, unsign
   return made;
 }
 
+inline DriverOptions packed(DriverOptions options = {}) {
+  options.packed = true;
+  return options;
+}
+
+inline vring_packed_desc entry(std::uint64_t address, std::uint32_t length, std::uint16_t flags = 0) {
+  return {.addr = address, .len = length, .id = 0, .flags = flags};
+}
+
 }  // namespace fusewire::virtio
