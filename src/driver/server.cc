@@ -1,7 +1,9 @@
 #include "driver/server.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 
+#include <algorithm>
 #include <bit>
 
 #include "virtio/features.h"
@@ -18,12 +20,20 @@ std::unexpected<std::string> failed(std::string text) { return std::unexpected(s
 virtio::DriverOptions driver_options(const ServerOptions& options) {
   return {.event_idx = options.event_idx,
           .indirect_entries = options.indirect ? options.indirect_entries : 0,
-          .initial_index = 0};
+          .initial_index = 0,
+          .packed = options.packed};
 }
 
 std::size_t ring_memory(const ServerOptions& options) {
   const std::size_t size = virtio::DriverQueue::memory_size(options.ring_size, driver_options(options));
   return (size + kPageSize - 1) / kPageSize * kPageSize;
+}
+
+// For the rings of either kind: which one it will be is known only after the negotiation.
+std::size_t ring_room(ServerOptions options) {
+  const std::size_t wanted = ring_memory(options);
+  options.packed = false;
+  return std::max(wanted, ring_memory(options));
 }
 
 }  // namespace
@@ -43,7 +53,7 @@ std::expected<std::unique_ptr<Server>, std::string> Server::connect(vhost_user::
                               options.ring_size, virtio::kMaxRingSize));
   if (options.request_queues == 0) return failed("at least one request queue is needed");
   auto memory = guestmem::SharedMemory::create(
-      kMemoryBase, (options.request_queues + 1) * ring_memory(options) + options.memory_bytes);
+      kMemoryBase, (options.request_queues + 1) * ring_room(options) + options.memory_bytes);
   if (!memory)
     return failed(fmt::format("no memory to share with the server: {}", to_string(memory.error())));
   std::unique_ptr<Server> server(new Server(std::move(frontend), std::move(*memory)));
@@ -55,17 +65,20 @@ std::expected<void, std::string> Server::start(const ServerOptions& options) {
   std::uint64_t features = virtio::kVersion1;
   if (options.event_idx) features |= virtio::kEventIdx;
   if (options.indirect) features |= virtio::kIndirectDesc;
+  if (options.packed) features |= virtio::kRingPacked;
   if (auto done = frontend_.negotiate(features); !done) return done;
   ServerOptions taken = options;
   taken.event_idx = (frontend_.features() & virtio::kEventIdx) != 0;
   taken.indirect = (frontend_.features() & virtio::kIndirectDesc) != 0;
+  taken.packed = (frontend_.features() & virtio::kRingPacked) != 0;
 
   if (frontend_.has(vhost_user::ProtocolFeature::mq)) {
     const auto queues = frontend_.get_queue_num();
     if (!queues) return failed(queues.error());
+    if (taken.fewer_queues && *queues >= 2 && *queues < taken.request_queues + 1)
+      taken.request_queues = static_cast<unsigned>(*queues - 1);
     if (*queues < taken.request_queues + 1)
-      return failed(
-          fmt::format("the server has {} request queues, not {}", *queues - 1, taken.request_queues));
+      return failed(fmt::format("the server has {} queues, not {}", *queues, taken.request_queues + 1));
   }
   const auto region = vhost_user::Frontend::share(memory_);
   if (auto done = frontend_.set_mem_table({&region, 1}); !done) return done;
@@ -83,6 +96,11 @@ std::expected<void, std::string> Server::start(const ServerOptions& options) {
   for (unsigned index = 0; index <= taken.request_queues; ++index)
     if (auto done = frontend_.set_vring_enable(index, true); !done) return done;
   return {};
+}
+
+bool Server::hung_up() {
+  pollfd socket{socket_fd(), POLLRDHUP, 0};
+  return ::poll(&socket, 1, 0) == 1;
 }
 
 std::expected<void, std::string> Server::stop() {

@@ -21,9 +21,11 @@ namespace fusewire::driver {
 
 struct ServerOptions {
   unsigned request_queues = 1;
+  bool fewer_queues = false;  // takes as many as the server has, where it has fewer
   unsigned ring_size = 1024;  // a power of two up to 32768; QEMU's default is 128
   bool event_idx = true;      // taken if the server offers it
   bool indirect = true;       // likewise
+  bool packed = false;        // likewise: packed rings instead of split ones
   // Entries of an indirect table. A chain of more buffers takes descriptors of the ring.
   unsigned indirect_entries = 272;
   // For the user's requests and replies: Server::memory() has room for this much.
@@ -54,6 +56,8 @@ class Server {
   std::uint64_t features() const { return frontend_.features(); }
   // The connection; hangs up when the server goes away.
   int socket_fd() { return frontend_.connection().fd(); }
+  // Whether it has.
+  bool hung_up();
 
   // Takes the rings back, which waits for the requests that the server still has.
   std::expected<void, std::string> stop();

@@ -12,6 +12,7 @@ LAYERS = {
     "base": set(),
     "io": {"base"},
     "fuse": {"base"},
+    "devfuse": {"base"},
     "guestmem": {"base"},
     "virtio": {"base", "guestmem"},
     "vhost_user": {"base", "guestmem", "virtio"},

@@ -1,0 +1,117 @@
+#include "devfuse/mount.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include <memory>
+
+#include "base/log.h"
+#include "devfuse/fusermount.h"
+
+namespace fusewire::devfuse {
+namespace {
+
+std::unexpected<std::string> failed(const std::string& what, int error) {
+  return std::unexpected(fmt::format("{}: {}", what, to_string(Errno{error})));
+}
+
+std::expected<std::string, std::string> absolute(const std::string& path) {
+  const std::unique_ptr<char, decltype(&free)> resolved(realpath(path.c_str(), nullptr), &free);
+  if (!resolved) return failed("cannot mount on " + path, errno);
+  return std::string(resolved.get());
+}
+
+std::expected<void, std::string> mount_as_root(const std::string& path, mode_t root_mode,
+                                               const MountOptions& options, const Channel& channel) {
+  const std::string type = options.subtype.empty() ? "fuse" : "fuse." + options.subtype;
+  const std::string source = options.fsname.empty() ? "fuse" : options.fsname;
+  const std::string data = kernel_data(options, channel.fd(), root_mode, getuid(), getgid());
+  if (::mount(source.c_str(), path.c_str(), type.c_str(), options.flags, data.c_str()) != 0)
+    return failed(fmt::format("mounting on {} with {}", path, data), errno);
+  return {};
+}
+
+std::expected<Channel, std::string> mount_channel(const std::string& path, mode_t root_mode,
+                                                  const MountOptions& options, bool by_fusermount) {
+  if (by_fusermount) {
+    auto fd = fusermount_mount(path, list_of(options));
+    if (!fd) return std::unexpected(fmt::format("mounting on {}: {}", path, fd.error()));
+    auto channel = Channel::adopt(std::move(*fd));
+    if (!channel) return failed("/dev/fuse", channel.error().value);
+    return std::move(*channel);
+  }
+  auto channel = Channel::open();
+  if (!channel) {
+    return std::unexpected(fmt::format("cannot open /dev/fuse: {}: is the kernel's fuse module there?",
+                                       to_string(channel.error())));
+  }
+  if (auto mounted = mount_as_root(path, root_mode, options, *channel); !mounted)
+    return std::unexpected(mounted.error());
+  return std::move(*channel);
+}
+
+}  // namespace
+
+Result<Mount::Identity> Mount::identify(const std::string& path) {
+  struct statx status{};
+  // Without a request to the file system, which may be one that no longer answers.
+  if (statx(AT_FDCWD, path.c_str(), AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW, STATX_MNT_ID,
+            &status) != 0)
+    return fail_errno();
+  return Identity{status.stx_mnt_id, status.stx_dev_major, status.stx_dev_minor};
+}
+
+std::expected<Mount::Made, std::string> Mount::create(const std::string& mountpoint,
+                                                      const MountOptions& options) {
+  auto path = absolute(mountpoint);
+  if (!path) return std::unexpected(path.error());
+  struct stat status{};
+  if (stat(path->c_str(), &status) != 0) return failed("cannot mount on " + *path, errno);
+  if (!S_ISDIR(status.st_mode))
+    return std::unexpected(fmt::format("cannot mount on {}: it is no directory", *path));
+
+  const bool by_fusermount = geteuid() != 0;
+  auto channel = mount_channel(*path, status.st_mode, options, by_fusermount);
+  if (!channel) return std::unexpected(channel.error());
+  // From here on the destructor unmounts. Who it is cannot be asked for before; without it nothing is ours.
+  const auto identity = identify(*path);
+  if (!identity) return failed("looking at the new mount on " + *path, identity.error().value);
+  Mount mount(*std::move(path), by_fusermount);
+  mount.identity_ = *identity;
+  return Made{std::move(mount), std::move(*channel)};
+}
+
+Mount::Mount(Mount&& other) noexcept
+    : mountpoint_(std::exchange(other.mountpoint_, std::string())),
+      by_fusermount_(other.by_fusermount_),
+      identity_(other.identity_) {}
+
+Mount::~Mount() {
+  if (auto done = unmount(Mode::lazy); !done) log::error("{}", done.error());
+}
+
+bool Mount::is_mounted() const {
+  if (mountpoint_.empty()) return false;
+  const auto identity = identify(mountpoint_);
+  return identity && *identity == identity_;
+}
+
+void Mount::write_back() const {
+  if (!is_mounted()) return;
+  const UniqueFd root(open(mountpoint_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!root || syncfs(root.get()) != 0)
+    log::warn("writing back what is cached for {}: {}", mountpoint_, to_string(Errno{errno}));
+}
+
+std::expected<void, std::string> Mount::unmount(Mode mode) {
+  if (!is_mounted()) return {};
+  const bool lazy = mode == Mode::lazy;
+  if (by_fusermount_) return fusermount_unmount(mountpoint_, lazy);
+  if (umount2(mountpoint_.c_str(), UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) != 0)
+    return failed("unmounting " + mountpoint_, errno);
+  return {};
+}
+
+}  // namespace fusewire::devfuse

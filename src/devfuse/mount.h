@@ -1,0 +1,69 @@
+// Mount: a FUSE file system that this process has mounted, and how it goes away again.
+//
+// Root mounts with mount(2), everybody else through fusermount3. Never unmounts anything but what it mounted:
+// the mount point is looked at before (somebody may have unmounted ours and mounted something else there).
+// unmount() may be called from any thread, but by one at a time; it can wait for requests, so that the
+// threads which answer them must be other ones.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <string>
+
+#include "devfuse/channel.h"
+#include "devfuse/mount_options.h"
+
+namespace fusewire::devfuse {
+
+class Mount {
+ public:
+  // The mount and its first channel.
+  struct Made;
+  // Mounts on the directory `mountpoint`. The errors are texts that say what to do.
+  static std::expected<Made, std::string> create(const std::string& mountpoint, const MountOptions& options);
+
+  Mount(Mount&& other) noexcept;
+  Mount& operator=(Mount&&) = delete;
+  // Unmounts lazily what is still there.
+  ~Mount();
+
+  // The absolute path.
+  const std::string& mountpoint() const { return mountpoint_; }
+
+  // Whether our mount is what the mount point shows. Sends no request to the file system.
+  bool is_mounted() const;
+
+  // Writes back what the kernel caches (syncfs(2)), as far as the mount is still there.
+  void write_back() const;
+
+  enum class Mode {
+    clean,  // writes back what is cached; EBUSY while somebody uses the file system
+    lazy,   // takes it out of the tree at once, and lets those who use it go on
+  };
+  // Nothing, if it is not mounted (any more).
+  std::expected<void, std::string> unmount(Mode mode);
+
+ private:
+  // What tells one mount from another: the mount's id and the file system's device number.
+  struct Identity {
+    std::uint64_t mount_id = 0;
+    std::uint32_t device_major = 0;
+    std::uint32_t device_minor = 0;
+    friend bool operator==(const Identity&, const Identity&) = default;
+  };
+  static Result<Identity> identify(const std::string& path);
+
+  Mount(std::string mountpoint, bool by_fusermount)
+      : mountpoint_(std::move(mountpoint)), by_fusermount_(by_fusermount) {}
+
+  std::string mountpoint_;  // empty: moved from
+  bool by_fusermount_;
+  Identity identity_;
+};
+
+struct Mount::Made {
+  Mount mount;
+  Channel channel;
+};
+
+}  // namespace fusewire::devfuse
