@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -250,5 +251,17 @@ class Rig {
   std::vector<std::unique_ptr<GuestQueue>> queues;
   std::vector<std::uint32_t> base;  // Where each queue goes on when it starts.
 };
+
+// What concerns split and packed rings alike.
+class EitherRing : public ::testing::TestWithParam<bool> {
+ protected:
+  static RigOptions options(RigOptions made = {}) {
+    made.queue.packed = GetParam();
+    return made;
+  }
+};
+inline std::string ring_kind_name(const ::testing::TestParamInfo<bool>& tested) {
+  return tested.param ? "Packed" : "Split";
+}
 
 }  // namespace fusewire::virtiofs

@@ -106,8 +106,11 @@ TEST(Device, StopWithAnUnmatchedInterrupt_AnswersIt) {
   EXPECT_EQ(answer.error, EAGAIN);
 }
 
-TEST(Device, Stop_WaitsForAnswersFromOtherThreads) {
-  Rig rig;
+class DeviceOnEitherRing : public EitherRing {};
+INSTANTIATE_TEST_SUITE_P(SplitAndPacked, DeviceOnEitherRing, ::testing::Bool(), ring_kind_name);
+
+TEST_P(DeviceOnEitherRing, Stop_WaitsForAnswersFromOtherThreads) {
+  Rig rig(options());
   std::vector<GuestQueue::Ticket> tickets;
   tickets.reserve(10);
   for (int i = 0; i < 10; ++i) tickets.push_back(rig.queue(1).start(read_request(HeldFs::kParked, 2, 5000)));
@@ -121,8 +124,8 @@ TEST(Device, Stop_WaitsForAnswersFromOtherThreads) {
   }
 }
 
-TEST(Device, StopAndStart_GoesOnWhereItStood) {
-  Rig rig({.queue = {.size = 8, .initial_index = 0}});
+TEST_P(DeviceOnEitherRing, StopAndStart_GoesOnWhereItStood) {
+  Rig rig(options({.queue = {.size = 8}}));
   for (int round = 0; round < 50; ++round) {
     for (int i = 0; i < 3; ++i) EXPECT_EQ(rig.queue(1).send(getattr_request()).error, 0);
     rig.stop(1);
@@ -134,11 +137,8 @@ TEST(Device, StopAndStart_GoesOnWhereItStood) {
   }
 }
 
-TEST(Device, IndexesWrap) {
-  Rig rig({.queue = {.size = 4, .initial_index = 0xfff0}, .start = false});
-  ASSERT_TRUE(rig.start(1));
-  rig.device->set_queue_enabled(1, true);
-  EXPECT_EQ(rig.queue(1).send(init_request()).error, 0);
+TEST_P(DeviceOnEitherRing, IndexesWrap) {
+  Rig rig(options({.queue = {.size = 4, .initial_index = 0xfff0}}));
   for (int i = 0; i < 100; ++i) EXPECT_EQ(rig.queue(1).send(getattr_request()).error, 0);
 }
 
@@ -229,8 +229,8 @@ TEST(Device, MemoryWithoutTheRing_BreaksItAndNothingElse) {
   EXPECT_EQ(rig.queue(1).send(getattr_request()).error, 0);
 }
 
-TEST(Device, MemoryChangesUnderAStreamOfRequests_HurtNone) {
-  Rig rig({.request_queues = 2});
+TEST_P(DeviceOnEitherRing, MemoryChangesUnderAStreamOfRequests_HurtNone) {
+  Rig rig(options({.request_queues = 2}));
   std::atomic<bool> done{false};
   std::vector<std::future<int>> streams;
   for (unsigned index : {1u, 2u})

@@ -29,13 +29,17 @@ struct Shape {
   unsigned ring;
   bool event_idx;
   unsigned indirect;
+  bool packed = false;
 };
 class EveryShape : public ::testing::TestWithParam<std::tuple<Shape, Cut>> {
  protected:
   RigOptions options() const {
     const auto& [shape, cut] = GetParam();
     RigOptions made;
-    made.queue = {.size = shape.ring, .event_idx = shape.event_idx, .indirect_entries = shape.indirect};
+    made.queue = {.size = shape.ring,
+                  .event_idx = shape.event_idx,
+                  .indirect_entries = shape.indirect,
+                  .packed = shape.packed};
     return made;
   }
   Cut cut() const { return std::get<1>(GetParam()); }
@@ -68,19 +72,24 @@ TEST_P(EveryShape, RequestsBeyondTheRingsSize_AreAllAnswered) {
 
 std::string shape_name(const ::testing::TestParamInfo<EveryShape::ParamType>& tested) {
   const auto& [shape, cut] = tested.param;
-  return std::string("Ring") + std::to_string(shape.ring) + (shape.event_idx ? "Event" : "Flags") +
-         (shape.indirect != 0 ? "Indirect" : "Direct") + name_of(cut);
+  return std::string(shape.packed ? "Packed" : "Ring") + std::to_string(shape.ring) +
+         (shape.event_idx ? "Event" : "Flags") + (shape.indirect != 0 ? "Indirect" : "Direct") + name_of(cut);
 }
 
-INSTANTIATE_TEST_SUITE_P(QueueWorker, EveryShape,
-                         ::testing::Combine(::testing::Values(Shape{4, true, 0}, Shape{4, false, 64},
-                                                              Shape{128, true, 0}, Shape{128, false, 0},
-                                                              Shape{128, true, 128}, Shape{1024, true, 16}),
-                                            ::testing::ValuesIn(testing::kAllCuts)),
-                         shape_name);
+INSTANTIATE_TEST_SUITE_P(
+    QueueWorker, EveryShape,
+    ::testing::Combine(::testing::Values(Shape{4, true, 0}, Shape{4, false, 64}, Shape{128, true, 0},
+                                         Shape{128, false, 0}, Shape{128, true, 128}, Shape{1024, true, 16},
+                                         Shape{5, true, 0, true}, Shape{5, false, 64, true},
+                                         Shape{128, true, 128, true}, Shape{1000, true, 16, true}),
+                       ::testing::ValuesIn(testing::kAllCuts)),
+    shape_name);
 
-TEST(QueueWorker, Batch_IsPublishedWithOneSignal) {
-  Rig rig({.queue = {.event_idx = false}});
+class WorkerOnEitherRing : public EitherRing {};
+INSTANTIATE_TEST_SUITE_P(SplitAndPacked, WorkerOnEitherRing, ::testing::Bool(), ring_kind_name);
+
+TEST_P(WorkerOnEitherRing, Batch_IsPublishedWithOneSignal) {
+  Rig rig(options({.queue = {.event_idx = false}}));
   rig.settle(1);
   (void)signals(rig.queue(1).call_fd());
   std::vector<GuestQueue::Ticket> tickets;
@@ -94,8 +103,8 @@ TEST(QueueWorker, Batch_IsPublishedWithOneSignal) {
   EXPECT_EQ(signals(rig.queue(1).call_fd()), 1u);
 }
 
-TEST(QueueWorker, SignalsNotWanted_AreNotSent) {
-  Rig rig({.queue = {.event_idx = false}});
+TEST_P(WorkerOnEitherRing, SignalsNotWanted_AreNotSent) {
+  Rig rig(options({.queue = {.event_idx = false}}));
   rig.queue(1).driver().disable_interrupts();
   rig.settle(1);
   (void)signals(rig.queue(1).call_fd());
@@ -105,8 +114,8 @@ TEST(QueueWorker, SignalsNotWanted_AreNotSent) {
   EXPECT_EQ(signals(rig.queue(1).call_fd()), 0u);
 }
 
-TEST(QueueWorker, AnswersFromOtherThreads_ComeBackWhole) {
-  Rig rig;
+TEST_P(WorkerOnEitherRing, AnswersFromOtherThreads_ComeBackWhole) {
+  Rig rig(options());
   constexpr unsigned kRequests = 400;
   std::atomic<bool> done{false};
   std::vector<std::thread> answerers;
@@ -185,6 +194,43 @@ TEST(QueueWorker, MalformedChain_IsReturnedWithLengthZero) {
   }
 }
 
+TEST(QueueWorker, MalformedPackedChain_IsReturnedWithLengthZero) {
+  Rig rig({.queue = {.packed = true}});
+  const std::uint64_t inside = rig.memory.description().guest.get();
+  const auto make = [](std::uint64_t address, std::uint32_t length, unsigned flags) {
+    return vring_packed_desc{
+        .addr = address, .len = length, .id = 0, .flags = static_cast<std::uint16_t>(flags)};
+  };
+  const std::vector<vring_packed_desc> malformed[] = {
+      {make(0x10, 64, 0)},  // no such memory
+      {make(inside, 64, VRING_DESC_F_NEXT), make(0x10, 64, VRING_DESC_F_NEXT), make(inside, 64, 0)},
+      {make(inside, 64, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT), make(inside, 64, 0)},
+      {make(inside, 32, VRING_DESC_F_INDIRECT)},  // not negotiated
+  };
+  for (int turn = 0; turn < 40; ++turn) {
+    const auto cookie = rig.queue(1).next_cookie();
+    rig.queue(1).driver().packed().offer_raw(malformed[turn % std::size(malformed)], cookie);
+    rig.queue(1).publish();
+    EXPECT_EQ(rig.queue(1).wait_used(cookie), 0u);
+    EXPECT_EQ(rig.queue(1).send(getattr_request(5)).as<fuse_attr_out>().attr.ino, 5u);
+  }
+}
+
+TEST(QueueWorker, BrokenPackedRing_SignalsTheErrorEventAndReturnsWhatIsInFlight) {
+  Rig rig({.queue = {.packed = true}});
+  const auto ticket = rig.queue(1).start(read_request(HeldFs::kParked, 1, 100));
+  rig.fs.wait_parked(1);
+  auto& driver = rig.queue(1).driver().packed();
+  // A chain that never ends.
+  const std::vector<vring_packed_desc> endless(driver.free_descriptors(),
+                                               {.addr = 0, .len = 0, .id = 0, .flags = VRING_DESC_F_NEXT});
+  driver.offer_raw(endless, rig.queue(1).next_cookie());
+  rig.queue(1).kick();
+  ASSERT_TRUE(testing::wait_event(rig.queue(1).error_fd()));
+  rig.fs.answer_parked();
+  EXPECT_TRUE(is_content(rig.queue(1).wait(ticket), 1, 100));
+}
+
 TEST(QueueWorker, BrokenRing_SignalsTheErrorEventOnceAndRestarts) {
   Rig rig;
   EXPECT_EQ(rig.queue(1).send(getattr_request()).error, 0);
@@ -215,8 +261,8 @@ TEST(QueueWorker, BrokenRing_StillReturnsWhatIsInFlight) {
   EXPECT_TRUE(is_content(rig.queue(1).wait(ticket), 1, 100));
 }
 
-TEST(QueueWorker, KickBeforeEnable_IsNotLost) {
-  Rig rig({.start = false});
+TEST_P(WorkerOnEitherRing, KickBeforeEnable_IsNotLost) {
+  Rig rig(options({.start = false}));
   ASSERT_TRUE(rig.start(1));
   const auto ticket = rig.queue(1).start(init_request());
   rig.queue(1).kick();
@@ -234,8 +280,8 @@ TEST(QueueWorker, KickBeforeStart_IsNotLost) {
   EXPECT_EQ(rig.queue(1).wait(ticket).error, 0);
 }
 
-TEST(QueueWorker, RingWithoutKickEvent_IsPolled) {
-  Rig rig({.start = false});
+TEST_P(WorkerOnEitherRing, RingWithoutKickEvent_IsPolled) {
+  Rig rig(options({.start = false}));
   ASSERT_TRUE(rig.start(1, false));
   rig.device->set_queue_enabled(1, true);
   EXPECT_EQ(rig.queue(1).send(init_request()).error, 0);
@@ -267,8 +313,8 @@ TEST(QueueWorker, DisabledRing_TakesNothingUntilEnabledAgain) {
   EXPECT_EQ(rig.queue(1).wait(ticket).error, 0);
 }
 
-TEST(QueueWorker, DirtyLog_HasEveryPageThatWasWritten) {
-  Rig rig({.queue = {.arena = 8 << 20}});
+TEST_P(WorkerOnEitherRing, DirtyLog_HasEveryPageThatWasWritten) {
+  Rig rig(options({.queue = {.arena = 8 << 20}}));
   constexpr std::uint64_t kPage = guestmem::DirtyLog::kPageSize;
   const std::uint64_t first = rig.memory.description().guest.get() / kPage;
   const std::uint64_t pages = rig.memory.size() / kPage;
