@@ -1,5 +1,7 @@
 #include "virtiofs/queue_slot.h"
 
+#include <algorithm>
+
 #include "base/bytes.h"
 #include "virtiofs/queue_worker.h"
 
@@ -19,6 +21,13 @@ void QueueSlot::prepare(const std::shared_ptr<const guestmem::MemoryMap>& map) {
   reply_vectors_.assign(chain_.writable.begin(), chain_.writable.end());
   reply_room = IoVecs(reply_vectors_, chain_.writable_size);
   reply_room.drop_front(sizeof(fuse_out_header));
+}
+
+void QueueSlot::prefetch() const {
+  if (!chain_.readable.empty()) __builtin_prefetch(chain_.readable.front().iov_base, 0);
+  constexpr std::size_t kWritten = 2;  // the out header, and a fixed body
+  for (std::size_t i = 0; i < std::min(kWritten, chain_.writable.size()); ++i)
+    __builtin_prefetch(chain_.writable[i].iov_base, 1);
 }
 
 void QueueSlot::release_excess() {

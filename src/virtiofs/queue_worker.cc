@@ -19,11 +19,6 @@ namespace {
 constexpr int kBatchChains = 64;
 constexpr std::size_t kBatchBytes = std::size_t{256} * 1024;
 
-// The driver sees answers after this many of them, so that it works on the first while we work on the next.
-// With the event index it also says when it sleeps, and is woken then; else one signal for the whole turn
-// must do.
-constexpr unsigned kPublishChains = 4;
-
 // A guest can make every chain of a large ring as long as can be. With this many ranges in flight (Linux gets
 // nowhere near), which is about 32 MiB for us to remember, further chains wait until some have come back.
 constexpr std::size_t kMaxRangesInFlight = std::size_t{1} << 20;
@@ -247,12 +242,30 @@ bool QueueWorker::serve_batch() {
   if (!serving()) return false;
   queue_->disable_kicks();
   batch_bytes_ = 0;
-  for (int served = 0; served < kBatchChains && batch_bytes_ < kBatchBytes; ++served) {
-    if (ranges_in_flight_ >= kMaxRangesInFlight) return served != 0;  // finish() brings us back
+  int served = 0;
+  while (served < kBatchChains && batch_bytes_ < kBatchBytes) {
+    const Group group = pop_group();
+    for (std::size_t i = 0; i < group.chains; ++i) {
+      // From here on the slot is another thread's, or already back in finish().
+      session_.submit(*group.slots[i]);
+    }
+    served += group.popped;
+    if (group.last) break;
+    publish(event_idx_);
+  }
+  return served != 0;
+}
+
+// Chains that are popped together are on their way into the cache while the first is served.
+QueueWorker::Group QueueWorker::pop_group() {
+  Group group;
+  for (; group.popped < static_cast<int>(group.slots.size()); ++group.popped) {
+    group.last = true;
+    if (ranges_in_flight_ >= kMaxRangesInFlight) return group;  // finish() brings us back
     QueueSlot& slot = free_slot();
     switch (queue_->pop(slot.chain(), *map_)) {
       case virtio::Pop::nothing:
-        return served != 0;
+        return group;
       case virtio::Pop::malformed: {
         static log::RateLimit limit;
         log::warn_limited(limit, "queue {}: a malformed descriptor chain", queue_index_);
@@ -262,20 +275,20 @@ bool QueueWorker::serve_batch() {
       }
       case virtio::Pop::broken:
         ring_broken();
-        return served != 0;
+        return group;
       case virtio::Pop::chain:
         free_.pop_back();
         ++in_flight_;
         ranges_in_flight_ += slot.range_count();
         batch_bytes_ += slot.chain().readable_size;
         slot.prepare(map_);
-        // From here on the slot is another thread's, or already back in finish().
-        session_.submit(slot);
-        if (unpublished_ >= kPublishChains) publish(event_idx_);
+        slot.prefetch();
+        group.slots[group.chains++] = &slot;
         break;
     }
+    group.last = false;
   }
-  return true;
+  return group;
 }
 
 void QueueWorker::finish(QueueSlot& slot) {

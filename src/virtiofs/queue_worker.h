@@ -9,6 +9,7 @@
 // that the state needs no locks.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -68,6 +69,16 @@ class QueueWorker {
         wake_(std::move(wake)),
         busy_poll_(poll) {}
 
+  // Chains that are popped and served together. The driver sees their answers before the next group is
+  // served, so that it works on the first while we work on the next; with the event index it also says when
+  // it sleeps, and is woken then, else one signal for the whole turn must do.
+  struct Group {
+    std::array<QueueSlot*, 4> slots;
+    std::size_t chains = 0;
+    int popped = 0;     // with the malformed ones
+    bool last = false;  // there is nothing more to pop now
+  };
+
   // Runs `task` on the worker's thread (on this one while there is no thread) and waits for its end.
   void run_on_worker(const std::function<void()>& task);
   void wake_up();
@@ -77,6 +88,7 @@ class QueueWorker {
   void run_tasks();
   bool take_turn();
   bool serve_batch();
+  Group pop_group();
   void finish(QueueSlot& slot);
   void publish(bool may_signal);
   bool serving() const;
