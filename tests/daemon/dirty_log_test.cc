@@ -57,10 +57,11 @@ class DirtyLog : public DaemonTest {
 };
 
 TEST_F(DirtyLog, EveryCut_MarksWhatWasWritten) {
-  for (const bool event_idx : {true, false}) {
+  for (const unsigned kind : {0u, 1u, 2u, 3u}) {
     GuestOptions options;
     options.dirty_log = true;
-    options.queue = {.event_idx = event_idx, .indirect_entries = 100, .arena = 2 << 20};
+    options.queue = {
+        .event_idx = kind % 2 == 0, .indirect_entries = 100, .arena = 2 << 20, .packed = kind >= 2};
     boot_with_file(options);
     for (const Cut cut : virtiofs::testing::kAllCuts) {
       SCOPED_TRACE(name_of(cut));

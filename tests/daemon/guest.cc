@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
+#include <cstdlib>
 #include <cstring>
 
 #include "base/check.h"
@@ -25,6 +26,12 @@ guestmem::SharedMemory create_memory(guestmem::GuestAddress address, std::size_t
   return std::move(*memory);
 }
 
+// FUSEWIRE_PACKED_RINGS makes all rings packed, whatever the test wants.
+GuestOptions as_the_environment_says(GuestOptions options) {
+  if (std::getenv("FUSEWIRE_PACKED_RINGS") != nullptr) options.queue.packed = true;
+  return options;
+}
+
 // A pair whose other end is closed: a front-end that could not connect. Every request fails.
 UniqueFd dead_socket() {
   int pair[2] = {-1, -1};
@@ -35,14 +42,15 @@ UniqueFd dead_socket() {
 
 }  // namespace
 
-MockGuest::MockGuest(DaemonProcess& daemon, const GuestOptions& options)
-    : options_(options),
-      memory_(
-          create_memory(kMemoryBase, (options.request_queues + 1) * GuestQueue::memory_size(options.queue))),
+MockGuest::MockGuest(DaemonProcess& daemon, const GuestOptions& wanted)
+    : options_(as_the_environment_says(wanted)),
+      memory_(create_memory(kMemoryBase,
+                            (options_.request_queues + 1) * GuestQueue::memory_size(options_.queue))),
       log_(create_memory(guestmem::GuestAddress(0), std::size_t{1} << 20)) {  // of 32 GiB
   UniqueFd socket = daemon.connect();
   if (!socket) socket = dead_socket();
   frontend_ = std::make_unique<vhost_user::Frontend>(std::move(socket));
+  const GuestOptions& options = options_;
   for (unsigned i = 0; i <= options.request_queues; ++i) {
     queues_.push_back(std::make_unique<GuestQueue>(memory_, options.queue));
     base_.push_back(queues_.back()->driver().setup().base);

@@ -43,7 +43,7 @@ class MockGuest {
 
   // Connects to the daemon and goes as far as the options say. What fails on the way is a failure of the
   // test.
-  MockGuest(DaemonProcess& daemon, const GuestOptions& options = {});
+  MockGuest(DaemonProcess& daemon, const GuestOptions& wanted = {});
   ~MockGuest();
 
   vhost_user::Frontend& frontend() { return *frontend_; }

@@ -131,8 +131,13 @@ TEST_F(Queues, KickBeforeStart_IsNotLost) {
   EXPECT_EQ(client().wait(ticket).error, EIO);  // no INIT yet
 }
 
-TEST_F(Queues, StopAndStart_GoesOnAtTheSameBase) {
-  boot({}, {.queue = {.size = 8, .initial_index = 0xfff0}});
+// What concerns split and packed rings alike.
+class StoppedRings : public Queues, public ::testing::WithParamInterface<bool> {};
+INSTANTIATE_TEST_SUITE_P(SplitAndPacked, StoppedRings, ::testing::Bool(),
+                         [](const auto& tested) { return tested.param ? "Packed" : "Split"; });
+
+TEST_P(StoppedRings, StopAndStart_GoesOnAtTheSameBase) {
+  boot({}, {.queue = {.size = 8, .initial_index = 0xfff0, .packed = GetParam()}});
   for (int round = 0; round < 20; ++round) {
     for (int i = 0; i < 5; ++i) EXPECT_TRUE(client().getattr(kRootNode).has_value());
     EXPECT_EQ(guest().stop_ring(1), guest().queue(1).driver().drained_base());
@@ -165,10 +170,10 @@ TEST_F(Queues, StopWithAWaitingLock_AnswersEnolck) {
   EXPECT_EQ(client().lock(FUSE_SETLK, node, handle, 2, F_WRLCK), EAGAIN);
 }
 
-TEST_F(Queues, StopUnderLoad_LosesNothing) {
+TEST_P(StoppedRings, StopUnderLoad_LosesNothing) {
   const std::string data = pattern(200'000);
   write_host("file", data);
-  boot({}, {.request_queues = 2, .queue = {.arena = 16 << 20}});
+  boot({}, {.request_queues = 2, .queue = {.arena = 16 << 20, .packed = GetParam()}});
   const NodeId node = *client().walk("file");
   const std::uint64_t handle = client().open(node)->fh;
   std::atomic<bool> done{false};
@@ -201,8 +206,8 @@ TEST_F(Queues, DisabledRing_WaitsUntilItIsEnabled) {
   EXPECT_EQ(client().wait(ticket).error, 0);
 }
 
-TEST_F(Queues, ResetDevice_StopsTheRingsAndKeepsTheSession) {
-  boot();
+TEST_P(StoppedRings, ResetDevice_StopsTheRingsAndKeepsTheSession) {
+  boot({}, {.queue = {.packed = GetParam()}});
   EXPECT_TRUE(guest().frontend().reset_device().has_value());
   guest().set_base(1, guest().queue(1).driver().drained_base());
   const auto ticket = client().start(getattr_request());

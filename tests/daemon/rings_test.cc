@@ -9,6 +9,7 @@ struct Shape {
   unsigned size;
   bool event_idx;
   unsigned indirect;
+  bool packed = false;
 };
 
 class Rings : public DaemonTest, public ::testing::WithParamInterface<Shape> {
@@ -21,7 +22,8 @@ class Rings : public DaemonTest, public ::testing::WithParamInterface<Shape> {
                   .event_idx = shape.event_idx,
                   .indirect_entries = shape.indirect,
                   .initial_index = 0xfffe,  // so that the indexes wrap at once
-                  .arena = 8 << 20};
+                  .arena = 8 << 20,
+                  .packed = shape.packed};
     return made;
   }
 };
@@ -58,16 +60,19 @@ TEST_P(Rings, MoreRequestsThanTheRingHolds_AreAllAnswered) {
 
 std::string shape_name(const ::testing::TestParamInfo<Shape>& tested) {
   const Shape& shape = tested.param;
-  return "Size" + std::to_string(shape.size) + (shape.event_idx ? "EventIndex" : "Flags") +
-         (shape.indirect != 0 ? "Indirect" : "Direct");
+  return (shape.packed ? "PackedSize" : "Size") + std::to_string(shape.size) +
+         (shape.event_idx ? "EventIndex" : "Flags") + (shape.indirect != 0 ? "Indirect" : "Direct");
 }
 
 std::vector<Shape> all_shapes() {
   std::vector<Shape> shapes;
-  for (const unsigned size : {4u, 8u, 64u, 128u, 1024u, 32768u})
+  const auto add = [&shapes](unsigned size, bool packed) {
     for (const bool event_idx : {false, true})
-      for (const unsigned indirect : {0u, size < 1024 ? 300u : 40u})
-        shapes.push_back({size, event_idx, indirect});
+      for (const unsigned indirect : {0u, size < 1000 ? 300u : 40u})
+        shapes.push_back({size, event_idx, indirect, packed});
+  };
+  for (const unsigned size : {4u, 8u, 64u, 128u, 1024u, 32768u}) add(size, false);
+  for (const unsigned size : {3u, 128u, 1000u, 32767u}) add(size, true);
   return shapes;
 }
 
