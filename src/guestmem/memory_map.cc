@@ -84,9 +84,14 @@ std::expected<std::shared_ptr<const MemoryMap>, std::string> MemoryMap::without(
 }
 
 const MemoryMap::Entry* MemoryMap::find(const std::vector<Entry>& table, std::uint64_t address) {
-  // A guest has a handful of regions unless memory was hot-plugged piece by piece: a few steps in one or two
-  // lines of cache. No remembered last hit: the snapshot is shared by all workers, who would fight over that
-  // word.
+  // A guest has a handful of regions unless memory was hot-plugged piece by piece. No remembered last hit:
+  // the snapshot is shared by all workers, who would fight over that word.
+  constexpr std::size_t kHandful = 4;
+  if (table.size() <= kHandful) {
+    for (const Entry& entry : table)
+      if (address - entry.begin < entry.size) return &entry;
+    return nullptr;
+  }
   auto behind = std::ranges::upper_bound(table, address, {}, &Entry::begin);
   if (behind == table.begin()) return nullptr;
   const Entry& entry = *std::prev(behind);

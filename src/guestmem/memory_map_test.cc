@@ -109,6 +109,23 @@ TEST(MemoryMap, Translate_WithinARegion_IsOneRange) {
   EXPECT_EQ(out[0].iov_len, 0x1800u);
 }
 
+TEST(MemoryMap, Translate_AmongAnyNumberOfRegions_FindsTheRightOne) {
+  MemoryMap::Regions regions;
+  for (std::uint64_t count = 1; count <= 9; ++count) {
+    regions.push_back(region(count * 0x10000, 0x1000, count * 0x100000));
+    const auto map = map_of(regions);
+    for (const auto& wanted : regions) {
+      const std::uint64_t begin = wanted->description().guest.get();
+      std::vector<iovec> out;
+      ASSERT_TRUE(map->translate(GuestAddress(begin + 0xfff), 1, out));
+      ASSERT_EQ(out.size(), 1U);
+      EXPECT_EQ(out[0].iov_base, wanted->host() + 0xfff);
+      EXPECT_FALSE(map->translate(GuestAddress(begin + 0x1000), 1, out));
+      EXPECT_FALSE(map->translate(GuestAddress(begin - 1), 1, out));
+    }
+  }
+}
+
 TEST(MemoryMap, Translate_AcrossAdjacentRegions_IsOneRangeEach) {
   const auto first = region(0x1000, 0x1000);
   const auto second = region(0x2000, 0x1000, 0x100000);

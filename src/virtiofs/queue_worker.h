@@ -69,9 +69,7 @@ class QueueWorker {
         wake_(std::move(wake)),
         busy_poll_(poll) {}
 
-  // Chains that are popped and served together. The driver sees their answers before the next group is
-  // served, so that it works on the first while we work on the next; with the event index it also says when
-  // it sleeps, and is woken then, else one signal for the whole turn must do.
+  // Chains that are popped before the first of them is served.
   struct Group {
     std::array<QueueSlot*, 4> slots;
     std::size_t chains = 0;
@@ -90,6 +88,8 @@ class QueueWorker {
   bool serve_batch();
   Group pop_group();
   void finish(QueueSlot& slot);
+  // Shows the driver what was finished, and signals it if it asks for that. In the middle of a turn it may be
+  // signalled only if it says (by the event index) that it sleeps; else one signal for the turn must do.
   void publish(bool may_signal);
   bool serving() const;
   bool poll();
@@ -126,10 +126,11 @@ class QueueWorker {
   std::vector<std::unique_ptr<QueueSlot>> slab_;
   std::vector<QueueSlot*> free_;
   std::size_t in_flight_ = 0;
-  unsigned unpublished_ = 0;                    // chains pushed that the driver cannot see yet
-  std::size_t ranges_in_flight_ = 0;            // of all their chains
-  std::size_t batch_bytes_ = 0;                 // moved by the requests of this batch
-  std::condition_variable* drained_ = nullptr;  // set while stop() waits; under tasks_mutex_
+  std::chrono::steady_clock::time_point published_at_;  // in this turn
+  unsigned unpublished_ = 0;                            // chains pushed that the driver cannot see yet
+  std::size_t ranges_in_flight_ = 0;                    // of all their chains
+  std::size_t batch_bytes_ = 0;                         // moved by the requests of this batch
+  std::condition_variable* drained_ = nullptr;          // set while stop() waits; under tasks_mutex_
 };
 
 }  // namespace fusewire::virtiofs
