@@ -78,7 +78,8 @@ std::expected<void, std::string> Server::start(const ServerOptions& options) {
     if (taken.fewer_queues && *queues >= 2 && *queues < taken.request_queues + 1)
       taken.request_queues = static_cast<unsigned>(*queues - 1);
     if (*queues < taken.request_queues + 1)
-      return failed(fmt::format("the server has {} queues, not {}", *queues, taken.request_queues + 1));
+      return failed(fmt::format("the server has {} request queues, not {}",
+                                *queues - std::min<std::uint64_t>(*queues, 1), taken.request_queues));
   }
   const auto region = vhost_user::Frontend::share(memory_);
   if (auto done = frontend_.set_mem_table({&region, 1}); !done) return done;

@@ -89,6 +89,13 @@ TEST_F(DriverTest, MoreQueuesThanTheServerHas_IsAnError) {
   EXPECT_NE(server.error().find("the server has 3 queues"), std::string::npos) << server.error();
 }
 
+TEST_F(DriverTest, MoreQueuesThanTheServerHas_WhenFewerWillDo_AreAsManyAsItHas) {
+  const auto server = connect({.request_queues = 3000, .fewer_queues = true, .ring_size = 2});
+  ASSERT_NE(server, nullptr);
+  EXPECT_LT(server->request_queues(), 3000U);
+  EXPECT_GE(server->request_queues(), 1U);
+}
+
 TEST(AppendPages, UnalignedPiece_IsCutAtPageBorders) {
   std::vector<virtio::GuestBuffer> buffers;
   driver::append_pages({guestmem::GuestAddress(0x1ff0), nullptr, 0x1020}, buffers);

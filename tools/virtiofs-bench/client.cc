@@ -17,11 +17,6 @@ struct ForgetRequest {
 static_assert(sizeof(ForgetRequest) == 48);
 constexpr std::size_t kForgetStride = 64;
 
-bool hung_up(int socket_fd) {
-  pollfd event{socket_fd, POLLIN | POLLRDHUP, 0};
-  return ::poll(&event, 1, 0) > 0 && (event.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
-}
-
 // What Linux 6.12 asks of a virtio-fs server without DAX (fuse_new_init() in fs/fuse/inode.c).
 constexpr std::uint64_t kLinuxCaps = [] {
   std::uint64_t bits = 0;
@@ -42,15 +37,22 @@ constexpr std::uint32_t kLinuxMinor = 41;  // 6.12's
 
 }  // namespace
 
-Expected<void> wait_for_used(driver::Queue& queue, int socket_fd) {
+Expected<void> still_there(const Link& link) {
+  pollfd event{link.socket_fd, POLLRDHUP, 0};
+  if (::poll(&event, 1, 0) > 0) return failed("the server went away with requests in its hands");
+  return {};
+}
+
+Expected<void> wait_for_used(driver::Queue& queue, const Link& link) {
   constexpr auto kSlice = std::chrono::milliseconds(500);
-  constexpr int kSlices = 60;
-  for (int i = 0; i < kSlices; ++i) {
-    if (queue.wait(kSlice, socket_fd)) return {};
+  constexpr int kSlices = 60, kSlicesWhenInterrupted = 4;
+  for (int i = 0, hurried = 0; i < kSlices && hurried < kSlicesWhenInterrupted; ++i) {
+    if (queue.wait(kSlice, link.socket_fd)) return {};
     if (queue.broken()) return failed("the server returned a chain that it did not have");
-    if (hung_up(socket_fd)) return failed("the server went away with requests in its hands");
+    if (auto there = still_there(link); !there) return there;
+    if (link.interrupted.load(std::memory_order_relaxed)) ++hurried;
   }
-  return failed("the server has not answered for 30 seconds");
+  return failed("the server does not answer");
 }
 
 Expected<void> Client::send() {
@@ -58,7 +60,7 @@ Expected<void> Client::send() {
   queue_.publish();
   std::optional<driver::Queue::Used> used = queue_.take();
   while (!used) {
-    if (auto waited = wait_for_used(queue_, socket_fd_); !waited)
+    if (auto waited = wait_for_used(queue_, link_); !waited)
       return failed(fmt::format("{}: {}", slot_.describe(), waited.error()));
     used = queue_.take();
     if (!used && queue_.broken()) return failed("the server returned a chain that it did not have");
@@ -139,8 +141,8 @@ Expected<void> Client::destroy() {
   return call("DESTROY");
 }
 
-Forgets::Forgets(driver::Queue& queue, int socket_fd, guestmem::SharedMemory::Piece memory, unsigned depth)
-    : queue_(queue), socket_fd_(socket_fd), memory_(memory) {
+Forgets::Forgets(driver::Queue& queue, const Link& link, guestmem::SharedMemory::Piece memory, unsigned depth)
+    : queue_(queue), link_(link), memory_(memory) {
   for (unsigned i = depth; i-- > 0;) free_.push_back(i);
 }
 
@@ -153,7 +155,7 @@ Expected<void> Forgets::add(NodeId node, std::uint64_t lookups) {
   if (free_.empty()) take();
   if (free_.empty()) {
     queue_.publish();
-    if (auto waited = wait_for_used(queue_, socket_fd_); !waited) return waited;
+    if (auto waited = wait_for_used(queue_, link_); !waited) return waited;
     take();
     if (free_.empty()) return failed("the server broke the high-priority queue");
   }
@@ -181,7 +183,7 @@ Expected<void> Forgets::drain() {
   const std::lock_guard lock(mutex_);
   queue_.publish();
   for (take(); queue_.outstanding() != 0; take())
-    if (auto waited = wait_for_used(queue_, socket_fd_); !waited) return waited;
+    if (auto waited = wait_for_used(queue_, link_); !waited) return waited;
   return {};
 }
 

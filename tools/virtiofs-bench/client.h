@@ -3,7 +3,7 @@
 // other thread uses the same queue; Forgets may be shared by threads.
 #pragma once
 
-#include <chrono>
+#include <atomic>
 #include <mutex>
 #include <string_view>
 #include <vector>
@@ -14,15 +14,23 @@
 
 namespace fusewire::bench {
 
+// What every wait for the server looks at.
+struct Link {
+  int socket_fd = -1;                    // hangs up when the server goes away
+  const std::atomic<bool>& interrupted;  // the user wants to stop, and will not wait long
+};
+
 // Waits until `queue` has something to take. Fails when the server goes away, breaks the ring, or is silent
-// for half a minute.
-Expected<void> wait_for_used(driver::Queue& queue, int socket_fd);
+// for half a minute (two seconds when the user is waiting).
+Expected<void> wait_for_used(driver::Queue& queue, const Link& link);
+// Fails when the server has gone away.
+Expected<void> still_there(const Link& link);
 
 class Client {
  public:
   // `memory` as Slot's.
-  Client(driver::Queue& queue, int socket_fd, guestmem::SharedMemory::Piece memory)
-      : queue_(queue), socket_fd_(socket_fd), slot_(memory, 0) {}
+  Client(driver::Queue& queue, const Link& link, guestmem::SharedMemory::Piece memory)
+      : queue_(queue), link_(link), slot_(memory, 0) {}
 
   // Where the next request is written, and its reply read.
   Slot& slot() { return slot_; }
@@ -31,6 +39,8 @@ class Client {
   // Likewise; an error reply is a failure that says what was attempted.
   Expected<void> call(std::string_view what);
 
+  // INIT as Linux sends it to a virtio-fs server without DAX. The limits that come back hold for what
+  // follows.
   Expected<fuse_init_out> init();
   Expected<fuse_entry_out> lookup(NodeId parent, std::string_view name);
   Expected<fuse_entry_out> mkdir(NodeId parent, std::string_view name);
@@ -43,7 +53,7 @@ class Client {
 
  private:
   driver::Queue& queue_;
-  int socket_fd_;
+  Link link_;
   Slot slot_;
   std::uint64_t unique_ = 0;
 };
@@ -51,7 +61,7 @@ class Client {
 class Forgets {
  public:
   // `memory`: room for `depth` requests of 64 bytes.
-  Forgets(driver::Queue& queue, int socket_fd, guestmem::SharedMemory::Piece memory, unsigned depth);
+  Forgets(driver::Queue& queue, const Link& link, guestmem::SharedMemory::Piece memory, unsigned depth);
 
   // Stages a FORGET of `lookups` references to `node`; waits while the queue is full. publish() shows what
   // was staged.
@@ -68,7 +78,7 @@ class Forgets {
 
   std::mutex mutex_;
   driver::Queue& queue_;
-  int socket_fd_;
+  Link link_;
   guestmem::SharedMemory::Piece memory_;
   std::vector<unsigned> free_;
   std::uint64_t unique_ = std::uint64_t{1} << 63;

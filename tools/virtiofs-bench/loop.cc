@@ -1,8 +1,6 @@
 #include "virtiofs-bench/loop.h"
 
 #include <fmt/format.h>
-#include <poll.h>
-
 #include <vector>
 
 namespace fusewire::bench {
@@ -28,7 +26,8 @@ class Driver {
   Expected<void> submit() {
     if (ready_.empty()) return {};
     const auto now = Clock::now();
-    const bool stop = now >= loop_.deadline || loop_.stop.load(std::memory_order_relaxed);
+    const bool stop = now - start_ > loop_.length || loop_.stop.load(std::memory_order_relaxed) ||
+                      loop_.link.interrupted.load(std::memory_order_relaxed);
     for (const unsigned index : ready_) {
       if (!in_operation_[index]) {
         if (stop) continue;
@@ -73,12 +72,9 @@ class Driver {
   Expected<void> wait() {
     // Taking failed, so that a broken ring is seen here, whichever way we wait.
     if (loop_.queue.broken()) return failed("the server returned a chain that it did not have");
-    if (loop_.wait == Wait::irq) return wait_for_used(loop_.queue, loop_.socket_fd);
+    if (loop_.wait == Wait::irq) return wait_for_used(loop_.queue, loop_.link);
     if (++spins_ % kSpinsPerLook != 0) return {};
-    pollfd event{loop_.socket_fd, POLLIN | POLLRDHUP, 0};
-    if (::poll(&event, 1, 0) > 0 && (event.revents & (POLLRDHUP | POLLHUP)) != 0)
-      return failed("the server went away with requests in its hands");
-    return {};
+    return still_there(loop_.link);
   }
 
   static constexpr unsigned kSpinsPerLook = 1U << 20;
@@ -89,6 +85,7 @@ class Driver {
   std::vector<char> in_operation_;
   std::vector<unsigned> ready_;
   std::uint64_t unique_;
+  const Clock::time_point start_ = Clock::now();
   unsigned spins_ = 0;
 };
 

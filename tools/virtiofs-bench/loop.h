@@ -23,11 +23,11 @@ struct Loop {
   std::span<Slot> slots;
   Workload& workload;
   Wait wait = Wait::irq;
-  // No operation begins after this; those that have begun are finished.
-  Clock::time_point deadline = Clock::time_point::max();
-  // Likewise once it is true: another thread failed, or the user wants to stop.
+  // For how long operations begin; those that have begun are finished.
+  Clock::duration length = Clock::duration::max();
+  // Likewise once it is true, as it is when another thread has failed, or once link.interrupted is.
   const std::atomic<bool>& stop;
-  int socket_fd = -1;
+  const Link& link;
   unsigned thread = 0;
 };
 

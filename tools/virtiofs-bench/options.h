@@ -29,6 +29,8 @@ struct Options {
   unsigned rounds = 3;
 
   unsigned ring_size = 1024;
+  bool packed = false;
+  std::size_t readdir_bytes = kReaddirBytes;
   TreeSizes tree;
 
   bool markdown = false;

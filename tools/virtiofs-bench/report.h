@@ -1,34 +1,26 @@
-// What was measured, as tables and files. Main thread.
+// What was measured, as a table and as files. Main thread.
 #pragma once
 
 #include <string>
-#include <vector>
 
-#include "virtiofs-bench/target.h"
+#include "virtiofs-bench/expected.h"
+#include "virtiofs-bench/figures.h"
+#include "virtiofs-bench/options.h"
 
 namespace fusewire::bench {
 
-// The figures that a run is reported by.
-struct Figures {
-  double operations_per_second = 0;
-  double megabytes_per_second = 0;  // 10^6 bytes
-  double p50_us = 0, p99_us = 0, p999_us = 0;
-  double cpu_us = 0;                 // of the server, for each operation
-  double kicks = 0, interrupts = 0;  // for each operation
-  double peak_mib = 0;
-  double descriptors = 0;
-};
-Figures figures(const RunResult& run);
-// Of each figure the median.
-Figures median(const std::vector<Figures>& runs);
+// One line for each server of each row, with medians; those after the first say how the first compares with
+// them (the ratio of the medians).
+std::string table(const Measured& measured, bool markdown);
 
-// One case: the runs of each server.
-struct Row {
-  Case point;
-  std::vector<std::vector<Figures>> runs;  // by server, then by round
-};
+// A JSON object with everything: machine, options, servers, and of each case the runs and their median.
+// docs/virtiofs-bench.md has its shape.
+std::string json(const Measured& measured, const Options& options);
 
-// One line for each server of each row; those after the first say how the first compares with them.
-std::string table(const std::vector<std::string>& servers, const std::vector<Row>& rows, bool markdown);
+// The commands by which gnuplot draws an SVG chart into `path`: operations per second of each case, those of
+// the second server being 1, or in absolute numbers when there is only one.
+std::string gnuplot_script(const Measured& measured, const std::string& path);
+// Runs gnuplot with `script`. Fails when that is not installed, or does not like it.
+Expected<void> run_gnuplot(const std::string& script);
 
 }  // namespace fusewire::bench

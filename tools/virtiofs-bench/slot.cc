@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/result.h"
 
 namespace fusewire::bench {
 
@@ -92,6 +93,18 @@ Expected<void> Slot::check(std::uint32_t used_length) {
   error_ = -out.error;
   body_size_ = used_length - sizeof out;
   return {};
+}
+
+Expected<void> Slot::expect_error(std::string_view what, int wanted) const {
+  if (error_ == wanted) return {};
+  const auto words = [](int error) { return error == 0 ? std::string("success") : to_string(Errno{error}); };
+  return failed(
+      fmt::format("{} was answered with {}, where {} is right", what, words(error_), words(wanted)));
+}
+
+Expected<void> Slot::expect_size(std::string_view what, std::size_t size) const {
+  if (body_size_ == size) return {};
+  return failed(fmt::format("{}: the reply has {} bytes, where {} are right", what, body_size_, size));
 }
 
 std::string Slot::describe() const {

@@ -69,6 +69,16 @@ class Slot {
     return value;
   }
 
+  // Fails unless the reply is the error `wanted` (0: success) of the operation `what`.
+  Expected<void> expect_error(std::string_view what, int wanted) const;
+  // The arguments of a reply that has to be a success with just those.
+  template <class T>
+  Expected<T> expect_reply(std::string_view what) const {
+    if (auto right = expect_error(what, 0); !right) return failed(right.error());
+    if (auto right = expect_size(what, sizeof(T)); !right) return failed(right.error());
+    return reply<T>();
+  }
+
   // The request in words, for messages.
   std::string describe() const;
 
@@ -76,6 +86,7 @@ class Slot {
   static constexpr std::size_t kArguments = 64, kReply = 2048, kReplyArguments = 2112;
 
   Slot& append(const void* bytes, std::size_t size);
+  Expected<void> expect_size(std::string_view what, std::size_t size) const;
 
   std::byte* page_;
   std::size_t data_size_;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <latch>
 #include <thread>
 
 namespace fusewire::bench {
@@ -36,8 +37,9 @@ std::string program_of(const std::string& command) {
 }  // namespace
 
 Expected<std::unique_ptr<Target>> Target::open(const Options& options, std::size_t index,
-                                               const std::string& directory) {
-  std::unique_ptr<Target> target(new Target());
+                                               const std::string& directory,
+                                               const std::atomic<bool>& interrupted) {
+  std::unique_ptr<Target> target(new Target(interrupted));
   const bool started = options.socket.empty() || index > 0;
   const std::size_t command = options.socket.empty() ? index : index - 1;
   target->name_ = index < options.names.size() ? options.names[index]
@@ -59,12 +61,15 @@ Expected<void> Target::connect(const Options& options) {
   if (!frontend) return failed(frontend.error());
   driver::ServerOptions wanted;
   wanted.request_queues = *std::ranges::max_element(options.queues);
+  wanted.fewer_queues = true;
   wanted.ring_size = options.ring_size;
+  wanted.packed = options.packed;
   wanted.memory_bytes = wanted.request_queues * (arena_bytes(options) + kPageSize) + slot_bytes(kClientData) +
                         kForgetDepth * kForgetStride + 4 * kPageSize;
   auto server = driver::Server::connect(std::move(*frontend), wanted);
   if (!server) return failed(server.error());
   server_ = std::move(*server);
+  link_.socket_fd = server_->socket_fd();
   if (process_) {
     pid_ = process_->pid();
   } else if (options.pid != 0) {
@@ -87,15 +92,16 @@ Expected<void> Target::prepare(const Options& options) {
   const auto single = memory.allocate(slot_bytes(kClientData), kPageSize);
   const auto forgets = memory.allocate(kForgetDepth * kForgetStride, kForgetStride);
   if (!single || !forgets) return failed("no guest memory for the requests");
-  client_.emplace(server_->request_queue(0), server_->socket_fd(), *single);
-  forgets_.emplace(server_->hiprio(), server_->socket_fd(), *forgets,
-                   std::min(kForgetDepth, options.ring_size));
+  client_.emplace(server_->request_queue(0), link_, *single);
+  forgets_.emplace(server_->hiprio(), link_, *forgets, std::min(kForgetDepth, options.ring_size));
 
-  if (auto init = client_->init(); !init) return failed(init.error());
+  const auto init = client_->init();
+  if (!init) return failed(init.error());
+  limits_ = *init;
+  ring_size_ = options.ring_size;
   tree_.sizes = options.tree;
   auto places = slots(0, kBuildDepth, kBuildData);
-  return TreeBuilder(*client_, server_->request_queue(0), server_->socket_fd(), *forgets_, places)
-      .build(tree_);
+  return TreeBuilder(*client_, server_->request_queue(0), link_, *forgets_, places).build(tree_);
 }
 
 std::vector<Slot> Target::slots(unsigned queue, unsigned depth, std::size_t data_bytes) const {
@@ -111,86 +117,112 @@ std::vector<Slot> Target::slots(unsigned queue, unsigned depth, std::size_t data
   return slots;
 }
 
-Expected<void> Target::phase(const Case& point, std::vector<std::vector<Slot>>& places,
-                             std::vector<std::unique_ptr<Workload>>& workloads,
-                             std::chrono::duration<double> length, std::atomic<bool>& stop,
-                             LoopTotals& totals) {
+std::string Target::obstacle(const Case& point) const {
+  if (point.queues > queues()) return fmt::format("it has {} of {} request queues", queues(), point.queues);
+  const std::size_t data = point.workload->data_bytes;
+  const std::size_t pages = data / kPageSize;
+  // A kernel without FUSE_MAX_PAGES sends 32 at most (FUSE_DEFAULT_MAX_PAGES_PER_REQ).
+  const std::size_t max_pages = (limits_.flags & FUSE_MAX_PAGES) != 0 ? limits_.max_pages : 32;
+  if (pages > max_pages || data > limits_.max_write)
+    return fmt::format("it takes requests of up to {} KiB",
+                       std::min(max_pages * kPageSize, std::size_t{limits_.max_write}) >> 10);
+  // Linux keeps a request within the ring, indirect descriptors or not (FUSE_HEADER_OVERHEAD).
+  if (pages + 4 > ring_size_) return fmt::format("{} pages do not fit into a ring of {}", pages, ring_size_);
+  const bool indirect = (features() & virtio::kIndirectDesc) != 0;
+  if (point.depth * (indirect ? 1 : pages + 4) > ring_size_)
+    return fmt::format("{} requests do not fit into a ring of {}", point.depth, ring_size_);
+  return {};
+}
+
+Expected<Target::Crew> Target::muster(const Case& point, const Options& options) {
+  Crew crew;
+  for (unsigned i = 0; i < point.queues; ++i) {
+    crew.slots.push_back(slots(i, point.depth, point.workload->data_bytes));
+    crew.workloads.push_back(point.workload->make({.tree = tree_,
+                                                   .forgets = *forgets_,
+                                                   .thread = i,
+                                                   .threads = point.queues,
+                                                   .depth = point.depth,
+                                                   .readdir_bytes = options.readdir_bytes}));
+    if (auto ready = crew.workloads[i]->prepare(*client_); !ready) return failed(ready.error());
+  }
+  return crew;
+}
+
+Expected<LoopTotals> Target::phase(const Case& point, Crew& crew, std::chrono::duration<double> length) {
   std::vector<Expected<void>> outcomes(point.queues);
   std::vector<LoopTotals> parts(point.queues);
-  std::atomic<bool> end{false};
+  std::atomic<bool> stop{false};
   {
-    std::vector<std::jthread> threads;
-    const auto deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(length);
+    // A thread may be slow to start: none begins before the last one has.
+    std::latch all_there(point.queues);
+    std::vector<std::jthread> threads;  // joined first
     for (unsigned i = 0; i < point.queues; ++i) {
       threads.emplace_back([&, i] {
+        all_there.arrive_and_wait();
         outcomes[i] = drive({.queue = server_->request_queue(i),
-                             .slots = places[i],
-                             .workload = *workloads[i],
+                             .slots = crew.slots[i],
+                             .workload = *crew.workloads[i],
                              .wait = point.wait,
-                             .deadline = deadline,
+                             .length = std::chrono::duration_cast<Clock::duration>(length),
                              .stop = stop,
-                             .socket_fd = server_->socket_fd(),
+                             .link = link_,
                              .thread = i},
                             parts[i]);
         if (!outcomes[i]) stop = true;
       });
     }
   }
+  LoopTotals totals;
   for (unsigned i = 0; i < point.queues; ++i) {
-    if (!outcomes[i]) return outcomes[i];
+    if (!outcomes[i]) return failed(outcomes[i].error());
     totals.operations += parts[i].operations;
     totals.bytes += parts[i].bytes;
     totals.latency.merge(parts[i].latency);
   }
-  return forgets_->drain();
+  if (auto drained = forgets_->drain(); !drained) return failed(drained.error());
+  return totals;
 }
 
-Expected<RunResult> Target::run(const Case& point, const Options& options, std::atomic<bool>& stop) {
-  std::vector<std::vector<Slot>> places;
-  std::vector<std::unique_ptr<Workload>> workloads;
-  for (unsigned i = 0; i < point.queues; ++i) {
-    places.push_back(slots(i, point.depth, point.workload->data_bytes));
-    workloads.push_back(point.workload->make({tree_, *forgets_, i, point.queues, point.depth}));
-    if (auto ready = workloads[i]->prepare(*client_); !ready) return failed(ready.error());
+std::pair<std::uint64_t, std::uint64_t> Target::notifications() const {
+  std::pair<std::uint64_t, std::uint64_t> sum{forgets_->queue().kicks(), forgets_->queue().interrupts()};
+  for (unsigned i = 0; i < server_->request_queues(); ++i) {
+    sum.first += server_->request_queue(i).kicks();
+    sum.second += server_->request_queue(i).interrupts();
   }
-  LoopTotals warmup;
-  if (auto warm = phase(point, places, workloads, options.warmup, stop, warmup); !warm)
-    return failed(warm.error());
+  return sum;
+}
 
-  const auto events = [&] {
-    std::pair<std::uint64_t, std::uint64_t> sum{forgets_->queue().kicks(), forgets_->queue().interrupts()};
-    for (unsigned i = 0; i < point.queues; ++i) {
-      sum.first += server_->request_queue(i).kicks();
-      sum.second += server_->request_queue(i).interrupts();
-    }
-    return sum;
-  };
+Expected<RunResult> Target::run(const Case& point, const Options& options) {
+  auto crew = muster(point, options);
+  if (!crew) return failed(crew.error());
+  if (auto warm = phase(point, *crew, options.warmup); !warm) return failed(warm.error());
+
   RunResult result;
   const std::vector<pid_t> processes = process_tree(pid_);
-  const auto events_before = events();
+  restart_peak(processes);
+  const auto notifications_before = notifications();
   const auto cpu_before = cpu_time(processes);
   const auto begin = Clock::now();
-  LoopTotals totals;
-  if (auto done = phase(point, places, workloads, options.seconds, stop, totals); !done)
-    return failed(done.error());
+  const auto totals = phase(point, *crew, options.seconds);
+  if (!totals) return failed(totals.error());
   result.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   result.cpu_seconds = std::chrono::duration<double>(cpu_time(processes) - cpu_before).count();
-  const auto events_after = events();
-  result.kicks = events_after.first - events_before.first;
-  result.interrupts = events_after.second - events_before.second;
+  const auto notifications_after = notifications();
+  result.kicks = notifications_after.first - notifications_before.first;
+  result.interrupts = notifications_after.second - notifications_before.second;
   result.footprint = footprint(processes);
-  result.operations = totals.operations;
-  result.bytes = totals.bytes;
-  result.latency = totals.latency;
-  for (const auto& workload : workloads)
+  result.operations = totals->operations;
+  result.bytes = totals->bytes;
+  result.latency = totals->latency;
+  for (const auto& workload : crew->workloads)
     if (auto done = workload->finish(*client_); !done) return failed(done.error());
   return result;
 }
 
 Expected<void> Target::close() {
   auto places = slots(0, kBuildDepth, kBuildData);
-  auto done =
-      TreeBuilder(*client_, server_->request_queue(0), server_->socket_fd(), *forgets_, places).remove(tree_);
+  auto done = TreeBuilder(*client_, server_->request_queue(0), link_, *forgets_, places).remove(tree_);
   if (done) done = client_->destroy();
   if (done) done = server_->stop();
   if (!done) return failed(fmt::format("{}: {}{}", name_, done.error(), post_mortem()));

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "driver/server.h"
@@ -42,14 +43,19 @@ class Target {
   // Starts (or finds) the server `index` of `options`, and makes its tree. `directory`: where it gets its
   // own.
   static Expected<std::unique_ptr<Target>> open(const Options& options, std::size_t index,
-                                                const std::string& directory);
+                                                const std::string& directory,
+                                                const std::atomic<bool>& interrupted);
 
   const std::string& name() const { return name_; }
-  // Request queues that were started.
+  // Request queues that the server has, of those that were wanted.
   unsigned queues() const { return server_->request_queues(); }
+  // Virtio features that were negotiated.
+  std::uint64_t features() const { return server_->features(); }
 
-  // Warms up and measures once. `stop`: ends it early; the result is then of what was done until then.
-  Expected<RunResult> run(const Case& point, const Options& options, std::atomic<bool>& stop);
+  // Why `point` cannot be measured with this server: "" if it can.
+  std::string obstacle(const Case& point) const;
+  // Warms up and measures once. An interrupted run gives what was done until then.
+  Expected<RunResult> run(const Case& point, const Options& options);
   // Removes the tree, says goodbye and ends the server that was started.
   Expected<void> close();
 
@@ -57,19 +63,29 @@ class Target {
   std::string post_mortem();
 
  private:
-  Target() = default;
+  explicit Target(const std::atomic<bool>& interrupted) : link_{-1, interrupted} {}
   Expected<void> connect(const Options& options);
   Expected<void> prepare(const Options& options);
   // Fresh slots of queue `queue`.
   std::vector<Slot> slots(unsigned queue, unsigned depth, std::size_t data_bytes) const;
-  Expected<void> phase(const Case& point, std::vector<std::vector<Slot>>& places,
-                       std::vector<std::unique_ptr<Workload>>& workloads,
-                       std::chrono::duration<double> length, std::atomic<bool>& stop, LoopTotals& totals);
+  // What the threads of a run work with.
+  struct Crew {
+    std::vector<std::vector<Slot>> slots;  // by thread
+    std::vector<std::unique_ptr<Workload>> workloads;
+  };
+  Expected<Crew> muster(const Case& point, const Options& options);
+  // Runs the threads for `length`, until nothing is in flight any more.
+  Expected<LoopTotals> phase(const Case& point, Crew& crew, std::chrono::duration<double> length);
+  // Kicks and interrupts of all queues until now.
+  std::pair<std::uint64_t, std::uint64_t> notifications() const;
 
   std::string name_;
   std::optional<ServerProcess> process_;
   std::unique_ptr<driver::Server> server_;
+  Link link_;
   pid_t pid_ = 0;
+  fuse_init_out limits_{};
+  unsigned ring_size_ = 0;
   std::vector<guestmem::SharedMemory::Piece> arenas_;  // by queue
   std::optional<Client> client_;
   std::optional<Forgets> forgets_;

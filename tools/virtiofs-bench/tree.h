@@ -1,13 +1,19 @@
 // Tree: the files that the workloads work on, made and removed through FUSE alone, below a directory of its
-// own in the share. Node ids stay known (and are forgotten at the end), as a kernel knows what it has in use.
+// own in the share. What the server knows of it is what a kernel would hold: the directories, the files of
+// known/ and the data file; all other files were forgotten after they had been made.
 //
 //   virtiofs-bench.PID/
-//     many/e00000...   empty files (readdirplus, lookup, getattr, open)
-//     storm/d000/f000  a bigger tree (stat storm)
-//     scratch/         what create+unlink makes, and one file to append to for each slot
-//     data             each block of 4 KiB begins with its own number
+//     known/k00000...   empty files that stay looked up (getattr, lookup, open)
+//     many/e00000...    empty files in one directory (readdirplus)
+//     storm/d000/f000   a bigger tree (stat storm)
+//     scratch/          what workloads make and remove themselves
+//     data              each block of 4 KiB begins with its own number
+//
+// Used by one thread.
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,45 +22,38 @@
 
 namespace fusewire::bench {
 
+inline constexpr std::uint64_t kBlockSize = 4096;
+
 struct TreeSizes {
+  unsigned known = 1024;             // files of known/
   unsigned entries = 10'000;         // of many/
   unsigned storm_directories = 100;  // of storm/
-  unsigned storm_files = 200;        // of each
-  unsigned appenders = 0;            // files to append to
+  unsigned storm_files = 200;        // of each of them
   std::uint64_t data_bytes = std::uint64_t{128} << 20;
 };
 
 struct Tree {
+  struct Node {
+    std::string name;
+    NodeId node;
+  };
+
   TreeSizes sizes;
-  std::string name;
-  NodeId top, many, storm, scratch, data;
-  // A node for each name that the workloads look up, with the references that the server counts for us.
-  struct File {
-    std::string name;
-    NodeId node;
-    std::uint64_t lookups = 0;
-  };
-  struct Directory {
-    std::string name;
-    NodeId node;
-  };
-  std::vector<File> files;                   // of many/
-  std::vector<Directory> storm_directories;  // of storm/
-  std::vector<std::string> storm_names;      // in each of them
-  std::vector<File> appended;                // in scratch/
+  Node top;
+  NodeId known_directory, many, storm, scratch, data;
+  std::vector<Node> known;              // each with one reference
+  std::vector<std::string> many_names;  // of many/
+  std::vector<Node> storm_directories;
+  std::vector<std::string> storm_names;  // in each of them
 };
 
-inline constexpr std::uint64_t kBlockSize = 4096;
-
-class Workload;
-
-// Makes and removes a tree, with many requests at a time. Used by one thread, while nobody else uses the
-// queue.
+// Makes and removes a tree, with as many requests at a time as there are slots, while nobody else uses the
+// queue. All that it is given is borrowed.
 class TreeBuilder {
  public:
-  // `slots`: with room for some data. All are borrowed.
-  TreeBuilder(Client& client, driver::Queue& queue, int socket_fd, Forgets& forgets, std::span<Slot> slots)
-      : client_(client), queue_(queue), socket_fd_(socket_fd), forgets_(forgets), slots_(slots) {}
+  // `slots`: with room for some data.
+  TreeBuilder(Client& client, driver::Queue& queue, const Link& link, Forgets& forgets, std::span<Slot> slots)
+      : client_(client), queue_(queue), link_(link), forgets_(forgets), slots_(slots) {}
 
   // Makes what tree.sizes says, and fills in the rest of `tree`.
   Expected<void> build(Tree& tree);
@@ -62,14 +61,18 @@ class TreeBuilder {
   Expected<void> remove(Tree& tree);
 
  private:
-  Expected<void> run(Workload& workload);
-  Expected<NodeId> directory(NodeId parent, const std::string& name);
+  Expected<NodeId> make_directory(NodeId parent, const std::string& name);
+  // Keeps the nodes, if `nodes` is there for that, or forgets them.
+  Expected<void> make_files(NodeId parent, std::span<const std::string> names,
+                            std::vector<Tree::Node>* nodes);
+  Expected<void> remove_files(NodeId parent, std::span<const std::string> names);
   Expected<void> build_storm(Tree& tree);
   Expected<void> build_data(Tree& tree);
+  Expected<void> remove_storm(Tree& tree);
 
   Client& client_;
   driver::Queue& queue_;
-  int socket_fd_;
+  const Link& link_;
   Forgets& forgets_;
   std::span<Slot> slots_;
 };

@@ -18,6 +18,9 @@ std::vector<pid_t> process_tree(pid_t pid);
 // scheduler's clock of each process, which counts nanoseconds (clock_getcpuclockid(3)).
 std::chrono::nanoseconds cpu_time(std::span<const pid_t> tree);
 
+// Lets the peak of their memory begin anew (proc(5), clear_refs), where we may.
+void restart_peak(std::span<const pid_t> tree);
+
 struct Footprint {
   std::uint64_t peak_bytes = 0;   // VmHWM, summed: memory that processes share counts more than once
   std::uint64_t descriptors = 0;  // entries of /proc/PID/fd, summed; 0 where we may not look

@@ -34,6 +34,9 @@ class Random {
   std::uint64_t state_;
 };
 
+// What READDIRPLUS asks for: the buffer of glibc's readdir(3), which Linux passes on since 6.16.
+inline constexpr std::size_t kReaddirBytes = std::size_t{32} << 10;
+
 // What a reply brought.
 struct Progress {
   bool finished = true;  // the slot's operation ends here; its next request begins another
@@ -56,25 +59,23 @@ class Workload {
 
 // What a workload is made for.
 struct Part {
-  Tree& tree;
+  const Tree& tree;
   Forgets& forgets;
   unsigned thread = 0;  // of `threads`, each with `depth` slots
   unsigned threads = 1;
   unsigned depth = 1;
+  std::size_t readdir_bytes = kReaddirBytes;
 };
 
 struct WorkloadKind {
   std::string_view name;
   std::string_view summary;
   std::string_view unit;       // what an operation is
-  std::size_t data_bytes = 0;  // of each slot
+  std::size_t data_bytes = 0;  // of each slot: the most that one of its requests or replies carries
   std::unique_ptr<Workload> (*make)(const Part&);
 };
 std::span<const WorkloadKind> workload_kinds();
 // nullptr: there is none of that name.
 const WorkloadKind* find_workload(std::string_view name);
-
-// A failure for a reply whose error is not 0 (or not `wanted`).
-Expected<void> expect_error(const Slot& slot, std::string_view what, int wanted = 0);
 
 }  // namespace fusewire::bench

@@ -1,21 +1,14 @@
-// Workloads that read and write the data file. Every block carries its own number, in what is written and in
-// what is expected, so that a read of the wrong place is seen.
-#include <fmt/format.h>
-
+// Workloads that read and write the data file, at random or from one end to the other.
+#include "virtiofs-bench/blocks.h"
 #include "virtiofs-bench/workloads.h"
 
 namespace fusewire::bench {
 namespace {
 
-class RandomData final : public Workload {
+// A file that stays open for a whole run.
+class DataWorkload : public Workload {
  public:
-  RandomData(const Part& part, unsigned write_percent)
-      : node_(part.tree.data),
-        blocks_(part.tree.sizes.data_bytes / kBlockSize),
-        write_percent_(write_percent),
-        random_(part.thread + 1),
-        in_slot_(part.depth) {}
-
+  explicit DataWorkload(const Part& part) : node_(part.tree.data), in_slot_(part.depth) {}
   Expected<void> prepare(Client& client) override {
     const auto handle = client.open(node_);
     if (!handle) return failed(handle.error());
@@ -23,56 +16,88 @@ class RandomData final : public Workload {
     return {};
   }
   Expected<void> finish(Client& client) override { return client.release(node_, handle_); }
-
-  bool next(Slot& slot) override {
-    InSlot& mine = in_slot_[slot.index()];
-    mine.block = random_.below(blocks_);
-    mine.write = random_.below(100) < write_percent_;
-    if (mine.write) {
-      fuse_write_in in{};
-      in.fh = handle_.get();
-      in.offset = mine.block * kBlockSize;
-      in.size = kBlockSize;
-      std::memcpy(slot.data(), &mine.block, sizeof mine.block);
-      slot.request(FUSE_WRITE, node_).arg(in).send_data(kBlockSize).expect<fuse_write_out>();
-    } else {
-      fuse_read_in in{};
-      in.fh = handle_.get();
-      in.offset = mine.block * kBlockSize;
-      in.size = kBlockSize;
-      slot.request(FUSE_READ, node_).arg(in).expect_data(kBlockSize);
-    }
-    return true;
-  }
   Expected<Progress> check(Slot& slot) override {
     const InSlot& mine = in_slot_[slot.index()];
-    if (auto right = expect_error(slot, mine.write ? "WRITE" : "READ"); !right) return failed(right.error());
-    if (mine.write && slot.reply<fuse_write_out>().size != kBlockSize)
-      return failed("WRITE: written in part");
-    if (!mine.write && slot.body_size() != kBlockSize) return failed("READ: read in part");
-    std::uint64_t number = 0;
-    std::memcpy(&number, slot.data(), sizeof number);
-    if (!mine.write && number != mine.block)
-      return failed(fmt::format("READ: block {} where {} was asked for", number, mine.block));
-    return Progress{.bytes = kBlockSize};
+    auto right = mine.write ? check_written(slot, mine.length) : check_read(slot, mine.offset, mine.length);
+    if (!right) return failed(right.error());
+    return Progress{.bytes = mine.length};
+  }
+
+ protected:
+  void send(Slot& slot, bool write, std::uint64_t offset, std::size_t length) {
+    in_slot_[slot.index()] = {offset, length, write};
+    if (!write) return read_request(slot, node_, handle_, offset, length);
+    number_blocks(slot.data(), offset, length);
+    write_request(slot, node_, handle_, offset, length);
   }
 
  private:
   struct InSlot {
-    std::uint64_t block = 0;
+    std::uint64_t offset = 0;
+    std::size_t length = 0;
     bool write = false;
   };
   NodeId node_;
-  std::uint64_t blocks_;
-  unsigned write_percent_;
-  Random random_;
   std::vector<InSlot> in_slot_;
   FileHandle handle_;
 };
 
+class RandomData final : public DataWorkload {
+ public:
+  RandomData(const Part& part, unsigned write_percent)
+      : DataWorkload(part),
+        blocks_(part.tree.sizes.data_bytes / kBlockSize),
+        write_percent_(write_percent),
+        random_(part.thread + 1) {}
+  bool next(Slot& slot) override {
+    const bool write = random_.below(100) < write_percent_;
+    send(slot, write, random_.below(blocks_) * kBlockSize, kBlockSize);
+    return true;
+  }
+
+ private:
+  std::uint64_t blocks_;
+  unsigned write_percent_;
+  Random random_;
+};
+
+// Each thread goes through its own part of the file, and begins again at its end.
+class SequentialData final : public DataWorkload {
+ public:
+  SequentialData(const Part& part, bool write, std::size_t piece)
+      : DataWorkload(part),
+        write_(write),
+        piece_(piece),
+        pieces_(std::max<std::uint64_t>(part.tree.sizes.data_bytes / piece / part.threads, 1)),
+        first_(pieces_ * part.thread % (part.tree.sizes.data_bytes / piece)) {}
+  bool next(Slot& slot) override {
+    send(slot, write_, (first_ + at_) * piece_, piece_);
+    at_ = (at_ + 1) % pieces_;
+    return true;
+  }
+
+ private:
+  bool write_;
+  std::size_t piece_;
+  std::uint64_t pieces_, first_;
+  std::uint64_t at_ = 0;
+};
+
+constexpr std::size_t k128k = std::size_t{128} << 10;
+constexpr std::size_t k1m = std::size_t{1} << 20;
+
 }  // namespace
 
-MadeWorkload make_randread(const Part& part) { return std::make_unique<RandomData>(part, 0); }
-MadeWorkload make_randwrite(const Part& part) { return std::make_unique<RandomData>(part, 100); }
+MadeWorkload make_randread4k(const Part& part) { return std::make_unique<RandomData>(part, 0); }
+MadeWorkload make_randwrite4k(const Part& part) { return std::make_unique<RandomData>(part, 100); }
+MadeWorkload make_mixed7030(const Part& part) { return std::make_unique<RandomData>(part, 30); }
+MadeWorkload make_seqread128k(const Part& part) {
+  return std::make_unique<SequentialData>(part, false, k128k);
+}
+MadeWorkload make_seqread1m(const Part& part) { return std::make_unique<SequentialData>(part, false, k1m); }
+MadeWorkload make_seqwrite128k(const Part& part) {
+  return std::make_unique<SequentialData>(part, true, k128k);
+}
+MadeWorkload make_seqwrite1m(const Part& part) { return std::make_unique<SequentialData>(part, true, k1m); }
 
 }  // namespace fusewire::bench
