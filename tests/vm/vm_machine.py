@@ -156,7 +156,7 @@ class Daemon:
 class Guest:
     """QEMU with our initramfs, and two channels into it: the agent on the second serial port, and QMP."""
 
-    def __init__(self, test, shares, smp=1, memory="512M", queues=None):
+    def __init__(self, test, shares, smp=1, memory="512M", properties=()):
         self.console = test.sockets / "console.txt"
         self.qemu_log = test.sockets / "qemu.txt"
         image = subprocess.run(
@@ -165,7 +165,7 @@ class Guest:
         command = [VM / "boot", "--initrd", image, "--run", "agent", "--smp", str(smp), "--memory", memory,
                    "--stay-on-reboot"]
         for tag, daemon in shares.items():
-            command += ["--share", f"{tag}={daemon.socket}" + (f",queues={queues}" if queues else "")]
+            command += ["--share", ",".join([f"{tag}={daemon.socket}", *properties])]
         self.agent, agent_end = socket.socketpair()
         self.qmp, qmp_end = socket.socketpair()
         command += ["--", "-serial", f"file:{self.console}",

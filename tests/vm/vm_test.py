@@ -126,7 +126,7 @@ def two_shares(test):
 def queues(test):
     """Four request queues and four processors; the guest script too, here with a descriptor for each file."""
     daemon = test.daemon(queues=4)
-    guest = test.guest({"share": daemon}, smp=4, queues=4)
+    guest = test.guest({"share": daemon}, smp=4, properties=["num-request-queues=4"])
     guest.mount()
     guest.run("mkdir /mnt/work")
     guest.run("for i in 1 2 3 4; do guest-probe make-tree /mnt/tree$i 500 & done; wait;"
@@ -135,6 +135,30 @@ def queues(test):
               "sleep 5; touch /tmp/stop1 /tmp/stop2 /tmp/stop3 /tmp/stop4; wait;"
               "cat /tmp/log?; [ \"$(cat /tmp/status? | tr -d '\\n')\" = 0000 ]", 90)
     compare_with_host(test, daemon, guest, "/mnt/work")
+    test.finish()
+
+
+def packed(test):
+    """Packed rings: the guest script, work on two queues, and QEMU's stop, cont and reset in the middle of it."""
+    daemon = test.daemon(queues=2)
+    guest = test.guest({"share": daemon}, smp=2, properties=["num-request-queues=2", "packed=on"])
+    # A character a feature bit; 34 is VIRTIO_F_RING_PACKED.
+    expect_equal(guest.run("cut -c 35 /sys/bus/virtio/drivers/virtiofs/virtio*/features"), "1", "feature bit 34")
+    guest.mount()
+    guest.run("mkdir /mnt/work")
+    compare_with_host(test, daemon, guest, "/mnt/work")
+    guest.start_hammer()
+    for _ in range(3):
+        guest.command("stop")
+        time.sleep(0.2)
+        guest.command("cont")
+        guest.await_rounds(3)
+    guest.command("system_reset")
+    guest.await_ready()
+    guest.mount()
+    guest.start_hammer()
+    guest.await_rounds(20)
+    guest.stop_hammer()
     test.finish()
 
 
@@ -336,6 +360,7 @@ SCENARIOS = {
     "reboot": (reboot, 120),
     "two-shares": (two_shares, 120),
     "queues": (queues, 500),
+    "packed": (packed, 500),
     "big-file": (big_file, 180),
     "leak": (leak, 180),
     "daemon-exit": (daemon_exit, 120),
