@@ -110,8 +110,9 @@ SetResult set_file_handles(Draft& draft, std::string_view value) {
     value = "prefer";
   }
   return store(draft.options.config.file_handles,
-               read_choice<FileHandleMode>(value, "never, prefer, mandatory",
-                                           {{"never", FileHandleMode::never},
+               read_choice<FileHandleMode>(value, "auto, never, prefer, mandatory",
+                                           {{"auto", FileHandleMode::automatic},
+                                            {"never", FileHandleMode::never},
                                             {"prefer", FileHandleMode::prefer},
                                             {"mandatory", FileHandleMode::mandatory}}));
 }

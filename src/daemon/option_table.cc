@@ -39,11 +39,10 @@ constexpr Row kRows[] = {
      .kind = Kind::value,
      .value = "MODE",
      .group = Group::sharing,
-     .help = "What keeps a file that the guest knows of: never: an open descriptor for each (default); "
-             "prefer: a file "
-             "handle where the file system has them; mandatory: a file handle always. Handles need the "
-             "capability "
-             "DAC_READ_SEARCH.",
+     .help = "What keeps a file that the guest knows of: auto: an open descriptor while there are plenty, "
+             "beyond that a file handle where they work (default); never: a descriptor for each; prefer: a "
+             "file handle where the file system has them; mandatory: a file handle always. Handles need the "
+             "capability DAC_READ_SEARCH.",
      .set = set_file_handles},
 
     {.names = "--socket-path,--socket",

@@ -78,17 +78,15 @@ fuse_attr_out PassthroughFs::attr_out(const struct statx& stat) const {
 }
 
 Result<struct statx> PassthroughFs::stat_node(NodeId node, std::optional<std::uint64_t> handle, unsigned mask,
-                                              int sync_flags) const {
+                                              int sync_flags) {
   if (handle) {
     const auto open_file = file(*handle);
     if (!open_file) return fail(open_file.error());
     return stat_of((*open_file)->fd.get(), mask, sync_flags);
   }
-  const auto known = inode(node);
+  const auto known = reach(node);
   if (!known) return fail(known.error());
-  const auto fd = (*known)->path_fd();
-  if (!fd) return fail(fd.error());
-  return stat_of(fd->get(), mask, sync_flags);
+  return stat_of(known->fd.get(), mask, sync_flags);
 }
 
 void PassthroughFs::getattr(Call<op::Getattr> call) {
@@ -116,79 +114,73 @@ void PassthroughFs::setattr(Call<op::Setattr> call) { answer(call, do_setattr(ca
 
 Result<fuse_attr_out> PassthroughFs::do_setattr(NodeId node, const fuse_setattr_in& in) {
   if (const auto writable = check_writable(); !writable) return fail(writable.error());
-  std::shared_ptr<OpenFile> open_file;
   if ((in.valid & FATTR_FH) != 0) {
-    auto found = file(in.fh);
-    if (!found) return fail(found.error());
-    open_file = std::move(*found);
+    const auto open_file = file(in.fh);
+    if (!open_file) return fail(open_file.error());
+    const int flags = (*open_file)->flags;
+    return set_attributes({.fd = (*open_file)->fd.get(), .type = S_IFREG, .open_flags = flags}, in);
   }
-  InodePtr known;
-  if (open_file) {
-    known = open_file->inode;
-  } else {
-    auto found = inode(node);
-    if (!found) return fail(found.error());
-    known = std::move(*found);
-  }
-  // An open file's own descriptor serves as well as a path descriptor, also for one that has no name left.
-  auto fd = open_file ? Result<PathFd>(PathFd(open_file->fd.get())) : known->path_fd();
-  if (!fd) return fail(fd.error());
+  const auto known = reach(node);
+  if (!known) return fail(known.error());
+  return set_attributes({.fd = known->fd.get(), .type = known->inode->type(), .open_flags = O_PATH}, in);
+}
 
+Result<fuse_attr_out> PassthroughFs::set_attributes(const Target& target, const fuse_setattr_in& in) const {
   if ((in.valid & (FATTR_UID | FATTR_GID)) != 0) {
-    if (const auto done = change_owner(fd->get(), in); !done) return fail(done.error());
+    if (const auto done = change_owner(target, in); !done) return fail(done.error());
   }
   if ((in.valid & FATTR_MODE) != 0) {
-    if (const auto done = change_mode(*known, fd->get(), in.mode); !done) return fail(done.error());
+    if (const auto done = change_mode(target, in.mode); !done) return fail(done.error());
   }
   if ((in.valid & FATTR_SIZE) != 0) {
-    if (const auto done = change_size(*known, open_file.get(), in); !done) return fail(done.error());
+    if (const auto done = change_size(target, in); !done) return fail(done.error());
   }
   if ((in.valid & (FATTR_ATIME | FATTR_MTIME | FATTR_ATIME_NOW | FATTR_MTIME_NOW)) != 0) {
-    if (const auto done = change_times(fd->get(), in); !done) return fail(done.error());
+    if (const auto done = change_times(target, in); !done) return fail(done.error());
   }
-  const auto stat = stat_of(fd->get());
+  const auto stat = stat_of(target.fd);
   if (!stat) return fail(stat.error());
   return attr_out(*stat);
 }
 
 // The kernel clears set-user-id and set-group-id of anything but directories on every change of owner.
-Result<void> PassthroughFs::change_owner(int fd, const fuse_setattr_in& in) const {
+Result<void> PassthroughFs::change_owner(const Target& target, const fuse_setattr_in& in) const {
   const uid_t uid = (in.valid & FATTR_UID) != 0 ? in.uid : std::numeric_limits<uid_t>::max();
   const gid_t gid = (in.valid & FATTR_GID) != 0 ? in.gid : std::numeric_limits<gid_t>::max();
-  if (::fchownat(fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0) return fail_errno();
+  if (::fchownat(target.fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0) return fail_errno();
   return {};
 }
 
-Result<void> PassthroughFs::change_mode(const Inode& inode, int fd, std::uint32_t mode) const {
-  if (inode.is_symlink()) return fail(EOPNOTSUPP);
-  const ProcSelfFd::Name name(fd);
+Result<void> PassthroughFs::change_mode(const Target& target, std::uint32_t mode) const {
+  if (S_ISLNK(target.type)) return fail(EOPNOTSUPP);
+  const ProcSelfFd::Name name(target.fd);
   if (::fchmodat(proc_.directory(), name.c_str(), mode & 07777, 0) != 0) return fail_errno();
   return {};
 }
 
-Result<void> PassthroughFs::change_size(const Inode& inode, const OpenFile* open_file,
-                                        const fuse_setattr_in& in) const {
+Result<void> PassthroughFs::change_size(const Target& target, const fuse_setattr_in& in) const {
   if (in.size > static_cast<std::uint64_t>(std::numeric_limits<off_t>::max())) return fail(EFBIG);
-  if (inode.is_directory()) return fail(EISDIR);
-  if (!inode.is_regular()) return fail(EINVAL);
+  if (S_ISDIR(target.type)) return fail(EISDIR);
+  if (!S_ISREG(target.type)) return fail(EINVAL);
   UniqueFd opened;
-  const bool can_write = open_file != nullptr && (open_file->flags & O_ACCMODE) != O_RDONLY;
+  const int access = target.open_flags & O_ACCMODE;
+  const bool can_write = (target.open_flags & O_PATH) == 0 && access != O_RDONLY;
   if (!can_write) {
-    auto result = open_inode(inode, O_WRONLY | O_NONBLOCK);
+    auto result = proc_.reopen(target.fd, O_WRONLY | O_NONBLOCK);
     if (!result) return fail(result.error());
     opened = std::move(*result);
   }
   const ScopedFsetidDrop kill_privileges(negotiated_.killpriv_v2 && (in.valid & FATTR_KILL_SUIDGID) != 0);
-  const int fd = can_write ? open_file->fd.get() : opened.get();
-  if (::ftruncate(fd, static_cast<off_t>(in.size)) != 0) return fail_errno();
+  if (::ftruncate(can_write ? target.fd : opened.get(), static_cast<off_t>(in.size)) != 0)
+    return fail_errno();
   return {};
 }
 
-Result<void> PassthroughFs::change_times(int fd, const fuse_setattr_in& in) const {
+Result<void> PassthroughFs::change_times(const Target& target, const fuse_setattr_in& in) const {
   const std::array<timespec, 2> times = {
       time_to_set(in.valid, FATTR_ATIME, FATTR_ATIME_NOW, in.atime, in.atimensec),
       time_to_set(in.valid, FATTR_MTIME, FATTR_MTIME_NOW, in.mtime, in.mtimensec)};
-  const ProcSelfFd::Name name(fd);
+  const ProcSelfFd::Name name(target.fd);
   if (::utimensat(proc_.directory(), name.c_str(), times.data(), 0) != 0) return fail_errno();
   return {};
 }
@@ -205,12 +197,10 @@ void PassthroughFs::access(Call<op::Access> call) {
 }
 
 void PassthroughFs::statfs(Call<op::Statfs> call) {
-  const auto known = inode(call.header.node);
-  if (!known) return std::move(call.reply).error(known.error());
-  const auto fd = (*known)->path_fd();
-  if (!fd) return std::move(call.reply).error(for_guest(fd.error()));
+  const auto known = reach(call.header.node);
+  if (!known) return std::move(call.reply).error(for_guest(known.error()));
   struct statvfs host{};
-  if (::fstatvfs(fd->get(), &host) != 0) return std::move(call.reply).error(errno);
+  if (::fstatvfs(known->fd.get(), &host) != 0) return std::move(call.reply).error(errno);
   fuse_statfs_out out{};
   out.st.blocks = host.f_blocks;
   out.st.bfree = host.f_bfree;

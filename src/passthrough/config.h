@@ -18,6 +18,7 @@ enum class CachePolicy {
 
 // What keeps a known inode reachable.
 enum class FileHandleMode {
+  automatic,  // an O_PATH descriptor while there are plenty, a file handle beyond that where those last
   never,      // an open O_PATH descriptor for each
   prefer,     // a file handle (name_to_handle_at) where the file system has them, else a descriptor
   mandatory,  // a file handle; an inode that has none cannot be looked up (EOPNOTSUPP)
@@ -35,7 +36,7 @@ struct Config {
   bool allow_mmap =
       false;  // FUSE_DIRECT_IO_ALLOW_MMAP: shared mappings although the cache policy is direct I/O
   bool announce_submounts = true;  // FUSE_SUBMOUNTS
-  FileHandleMode file_handles = FileHandleMode::never;
+  FileHandleMode file_handles = FileHandleMode::automatic;
 
   bool xattr = false;
   bool posix_acl = false;       // needs xattr

@@ -40,7 +40,7 @@ Result<fuse_entry_out> PassthroughFs::make_entry(const Header& header, const cha
   const auto parent = writable_parent(header.node);
   if (!parent) return fail(parent.error());
   // Better nothing made than something that cannot be named to the guest.
-  if (const auto left = check_descriptors_left(1); !left) return fail(left.error());
+  if (const auto left = check_descriptors_left(*parent->inode, 0); !left) return fail(left.error());
   const auto label = ScopedLabel::prepare(labels_.get(), extensions);
   if (!label) return fail(label.error());
   const int directory = parent->fd.get();
@@ -55,7 +55,7 @@ Result<fuse_entry_out> PassthroughFs::make_entry(const Header& header, const cha
     remove_unlabelled(directory, name, fd.get());
     return fail(labelled.error());
   }
-  return entry_for_fd(parent->inode->mount(), std::move(fd));
+  return entry_for_fd(parent->inode->mount().id(), std::move(fd));
 }
 
 // Takes back what has been made and could not be labelled, unless `name` has come to mean something else.
@@ -92,7 +92,7 @@ Result<CreateOut> PassthroughFs::create_new(const Header& header, const fuse_cre
                                             const CreateExtensions& extensions, int create_flags) {
   const auto parent = writable_parent(header.node);
   if (!parent) return fail(parent.error());
-  if (const auto left = check_descriptors_left(2); !left) return fail(left.error());
+  if (const auto left = check_descriptors_left(*parent->inode, 1); !left) return fail(left.error());
   const auto label = ScopedLabel::prepare(labels_.get(), extensions);
   if (!label) return fail(label.error());
   const int flags = host_open_flags(in.flags, config_, negotiated_.writeback);
@@ -104,24 +104,24 @@ Result<CreateOut> PassthroughFs::create_new(const Header& header, const fuse_cre
         ::openat(parent->fd.get(), name, flags | create_flags | O_NOFOLLOW | O_CLOEXEC, in.mode & 07777));
     if (!opened) return fail_errno();
   }
-  auto path_fd = proc_.reopen(opened.get(), O_PATH);
-  if (!path_fd) return fail(path_fd.error());
-  if (const auto labelled = label->apply(proc_, path_fd->get()); !labelled) {
-    if ((create_flags & O_CREAT) != 0) remove_unlabelled(parent->fd.get(), name, path_fd->get());
+  const bool has_name = (create_flags & O_CREAT) != 0;
+  if (const auto labelled = label->apply(proc_, opened.get()); !labelled) {
+    if (has_name) remove_unlabelled(parent->fd.get(), name, opened.get());
     return fail(labelled.error());
   }
-  return enter_created(parent->inode->mount(), std::move(*path_fd), std::move(opened), flags);
+  return enter_created(parent->inode->mount().id(), std::move(opened), flags, has_name);
 }
 
-Result<CreateOut> PassthroughFs::enter_created(MountId parent_mount, UniqueFd path_fd, UniqueFd opened,
-                                               int flags) {
+Result<CreateOut> PassthroughFs::enter_created(MountId parent_mount, UniqueFd opened, int flags,
+                                               bool has_name) {
   auto kept = keep(std::move(opened));
   if (!kept) return fail(kept.error());
-  const auto entry = entry_for_fd(parent_mount, std::move(path_fd));
-  if (!entry) return fail(entry.error());
-  auto known = inode(NodeId{entry->nodeid});
+  const auto stat = stat_of(kept->get());
+  if (!stat) return fail(stat.error());
+  const auto known = acquire_open(*stat, kept->get(), has_name);
   if (!known) return fail(known.error());
-  return CreateOut{.entry = *entry, .open = enter_open_file(std::move(*kept), std::move(*known), flags)};
+  return CreateOut{.entry = entry_out(**known, *stat, parent_mount),
+                   .open = enter_open_file(std::move(*kept), (*known)->node(), flags)};
 }
 
 // For CREATE without O_EXCL of a name that the host has made since the guest looked. The guest's kernel takes
@@ -142,15 +142,15 @@ Result<CreateOut> PassthroughFs::create_existing(const Header& header, const fus
   const auto known = acquire(*stat, std::move(path_fd));
   if (!known) return fail(known.error());
   const int flags = host_open_flags(in.flags, config_, negotiated_.writeback);
-  auto opened = open_regular(**known, flags, {.flags = in.flags, .open_flags = in.open_flags});
+  auto opened = open_regular(*known, flags, {.flags = in.flags, .open_flags = in.open_flags});
   // O_TRUNC may have changed what was found.
   const auto now = opened ? stat_of(opened->get()) : fail(opened.error());
   if (!now) {
     inodes_.forget((*known)->node(), 1);
     return fail(now.error());
   }
-  return CreateOut{.entry = entry_out(**known, *now, parent->inode->mount()),
-                   .open = enter_open_file(std::move(*opened), *known, flags)};
+  return CreateOut{.entry = entry_out(**known, *now, parent->inode->mount().id()),
+                   .open = enter_open_file(std::move(*opened), (*known)->node(), flags)};
 }
 
 void PassthroughFs::create(Call<op::Create> call) {

@@ -128,7 +128,7 @@ void PassthroughFs::flush(Call<op::Flush> call) {
   auto opened = file(call.in.fh);
   if (!opened) return std::move(call.reply).error(opened.error());
   const std::shared_ptr<OpenFile> file = std::move(*opened);
-  locks().flush(file->inode->node(), LockOwner{call.in.lock_owner});
+  locks().flush(file->node, LockOwner{call.in.lock_owner});
   if (file->storage() != StorageKind::remote) return answer(call, close_a_copy(file->fd.get()));
   pool().submit([moved = std::move(call), file]() mutable { answer(moved, close_a_copy(file->fd.get())); });
 }

@@ -26,8 +26,8 @@ bool is_dot_or_dot_dot(std::string_view name) { return name == "." || name == ".
 
 // What lies above the shared directory is not the guest's business: the root is its own parent, as a mounted
 // file system's is.
-void hide_parent_of_root(const Inode& directory, DirectoryEntry& entry) {
-  if (directory.node() == kRootNode && entry.name == "..") entry.ino = directory.identity().ino;
+void hide_parent_of_root(const OpenDirectory& directory, DirectoryEntry& entry) {
+  if (directory.node == kRootNode && entry.name == "..") entry.ino = directory.identity.ino;
 }
 
 // The body of a reply until it is sent.
@@ -67,7 +67,7 @@ Result<void> append_entries(OpenDirectory& directory, std::uint64_t offset, cons
     if (!found) return fail(found.error());
     if (*found == nullptr) return {};
     DirectoryEntry entry = **found;
-    hide_parent_of_root(*directory.inode, entry);
+    hide_parent_of_root(directory, entry);
     const Appended appended = append(entry);
     if (appended == Appended::full) {
       // An empty answer would mean the end of the directory.
@@ -99,12 +99,12 @@ void PassthroughFs::opendir(Call<op::Opendir> call) {
   if (!(*known)->is_directory()) return std::move(call.reply).error(ENOTDIR);
   int flags = O_RDONLY | O_DIRECTORY;
   if (config().preserve_noatime) flags |= static_cast<int>(call.in.flags & O_NOATIME);
-  auto opened = open_inode(**known, flags);
+  auto opened = open_inode(*known, flags);
   if (!opened) return std::move(call.reply).error(for_guest(opened.error()));
   auto kept = keep(std::move(*opened));
   if (!kept) return std::move(call.reply).error(kept.error());
   fuse_open_out out{};
-  out.fh = directories_.insert(std::make_shared<OpenDirectory>(std::move(*kept), std::move(*known))).get();
+  out.fh = directories_.insert(std::make_shared<OpenDirectory>(std::move(*kept), **known)).get();
   out.open_flags = open_reply_flags(true);
   std::move(call.reply).ok(out);
 }
@@ -138,7 +138,7 @@ void PassthroughFs::readdirplus(Call<op::Readdirplus> call) {
   // An exception may not pass the entries that are in the reply already: their lookups are counted.
   const auto look_up = [&](const char* name) -> Result<fuse_entry_out> {
     try {
-      return entry_for(*directory.inode, directory.fd(), name);
+      return entry_for(directory.identity.mount, directory.fd(), name);
     } catch (const std::bad_alloc&) {
       return fail(ENOMEM);
     }

@@ -1,52 +1,101 @@
 #include "passthrough/host_handle.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <bit>
 #include <cstring>
+#include <limits>
+#include <memory>
+#include <new>
 
 #include "base/check.h"
 
 namespace fusewire::passthrough {
 namespace {
 
-// SAFETY: the bytes begin with a struct file_handle that the kernel filled, aligned as operator new aligns.
-struct file_handle* as_kernel_handle(std::byte* data) { return reinterpret_cast<struct file_handle*>(data); }
+// struct file_handle with room for every handle.
+class KernelHandle {
+ public:
+  // SAFETY: the storage is aligned for a struct file_handle and begins with its members.
+  struct file_handle* get() { return reinterpret_cast<struct file_handle*>(storage_); }
+  std::byte* bytes() { return storage_ + sizeof(struct file_handle); }
+
+ private:
+  alignas(struct file_handle) std::byte storage_[sizeof(struct file_handle) + MAX_HANDLE_SZ];
+};
 
 }  // namespace
 
-Result<std::unique_ptr<HostHandle>> HostHandle::of(int fd) {
-  alignas(struct file_handle) std::byte room[sizeof(struct file_handle) + MAX_HANDLE_SZ] = {};
-  struct file_handle* handle = as_kernel_handle(room);
-  handle->handle_bytes = MAX_HANDLE_SZ;
-  int mount_id = 0;  // the caller has it from statx already
-  if (::name_to_handle_at(fd, "", handle, &mount_id, AT_EMPTY_PATH) != 0) return fail_errno();
-  const std::size_t size = sizeof(struct file_handle) + handle->handle_bytes;
-  auto data = std::make_unique<std::byte[]>(size);
-  std::memcpy(data.get(), room, size);
-  return std::unique_ptr<HostHandle>(new HostHandle(std::move(data), size));
+HostHandle::HostHandle(std::uint8_t type, std::span<const std::byte> bytes)
+    : type_(type), size_(static_cast<std::uint8_t>(bytes.size())) {
+  FUSEWIRE_CHECK(!bytes.empty() && bytes.size() <= bytes_.size());
+  std::ranges::copy(bytes, bytes_.begin());
 }
 
-Result<UniqueFd> HostHandle::open(int flags) const {
-  FUSEWIRE_CHECK(mount_ != nullptr);
-  UniqueFd opened(::open_by_handle_at(mount_->fd.get(), as_kernel_handle(data_.get()), flags | O_CLOEXEC));
+Result<HostHandle> HostHandle::ask(int fd, const char* name, int flags) {
+  KernelHandle kernel;
+  kernel.get()->handle_bytes = MAX_HANDLE_SZ;
+  int mount_id = 0;  // the caller has it from statx
+  if (::name_to_handle_at(fd, name, kernel.get(), &mount_id, flags) != 0) return fail_errno();
+  const unsigned size = kernel.get()->handle_bytes;
+  const int type = kernel.get()->handle_type;
+  // Types are a byte on every file system (enum fid_type); above it the kernel has flags that nobody asked
+  // for here.
+  if (size == 0 || size > MAX_HANDLE_SZ || type < 0 || type > std::numeric_limits<std::uint8_t>::max())
+    return fail(EOPNOTSUPP);
+  return HostHandle(static_cast<std::uint8_t>(type), {kernel.bytes(), size});
+}
+
+Result<HostHandle> HostHandle::of(int fd) { return ask(fd, "", AT_EMPTY_PATH); }
+
+Result<HostHandle> HostHandle::at(int directory_fd, const char* name) { return ask(directory_fd, name, 0); }
+
+bool operator==(const HostHandle& a, const HostHandle& b) {
+  return a.type_ == b.type_ && std::ranges::equal(a.bytes(), b.bytes());
+}
+
+Result<UniqueFd> HostHandle::open(int mount_fd, int flags) const {
+  KernelHandle kernel;
+  kernel.get()->handle_bytes = size_;
+  kernel.get()->handle_type = type_;
+  std::memcpy(kernel.bytes(), bytes_.data(), size_);
+  UniqueFd opened(::open_by_handle_at(mount_fd, kernel.get(), flags | O_CLOEXEC));
   if (!opened) return fail_errno();
   return opened;
 }
 
-Result<std::shared_ptr<const Mount>> MountTable::hold(MountId id, int path_fd, mode_t type,
-                                                      const ProcSelfFd& proc) {
-  const std::lock_guard lock(mutex_);
-  if (const auto found = mounts_.find(id); found != mounts_.end()) {
-    if (auto mount = found->second.lock()) return mount;
+std::byte* StoredHandle::heap() const {
+  static_assert(sizeof(std::byte*) <= kRoom);
+  std::byte* address = nullptr;
+  std::memcpy(&address, room_.data(), sizeof(address));
+  return address;
+}
+
+bool StoredHandle::store(const HostHandle& handle) {
+  FUSEWIRE_CHECK(empty());
+  const auto bytes = handle.bytes();
+  if (bytes.size() > kRoom) {
+    std::unique_ptr<std::byte[]> memory(new (std::nothrow) std::byte[bytes.size()]);
+    if (!memory) return false;
+    std::ranges::copy(bytes, memory.get());
+    std::byte* const address = memory.release();
+    std::memcpy(room_.data(), &address, sizeof(address));
+  } else {
+    std::ranges::copy(bytes, room_.begin());
   }
-  if (!S_ISDIR(type) && !S_ISREG(type)) return fail(EOPNOTSUPP);
-  auto opened = proc.reopen(path_fd, O_RDONLY | O_NONBLOCK);
-  if (!opened) return fail(opened.error());
-  std::erase_if(mounts_, [](const auto& entry) { return entry.second.expired(); });
-  auto mount = std::make_shared<const Mount>(Mount{std::move(*opened)});
-  mounts_[id] = mount;
-  return mount;
+  type_ = handle.type();
+  size_ = static_cast<std::uint8_t>(bytes.size());
+  return true;
+}
+
+bool StoredHandle::holds(const HostHandle& handle) const {
+  return type_ == handle.type() && std::ranges::equal(bytes(), handle.bytes());
+}
+
+void StoredHandle::clear() {
+  if (on_heap()) const std::unique_ptr<std::byte[]> freed(heap());
+  size_ = 0;
 }
 
 }  // namespace fusewire::passthrough

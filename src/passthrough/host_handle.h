@@ -1,65 +1,71 @@
 // File handles of the host (name_to_handle_at(2), open_by_handle_at(2)): they name an inode without keeping a
-// descriptor open, so that a guest may know a million inodes at the price of their memory.
+// descriptor open, and tell it from every other inode that its file system ever had under the same number.
 //
-// MountTable holds one descriptor for each mount from which a handle was taken, for as long as such a handle
-// lives; the mount and its id cannot go away meanwhile. Thread-safe. Handles are immutable.
+// HostHandle is one of them in full, on the stack while it is looked at; StoredHandle is how an Inode keeps
+// it. Both are values; the caller synchronises.
 #pragma once
 
-#include <sys/types.h>
+#include <fcntl.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <mutex>
 #include <span>
-#include <unordered_map>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
-#include "passthrough/proc_self_fd.h"
 
 namespace fusewire::passthrough {
 
-using MountId = std::uint64_t;  // struct statx::stx_mnt_id
-
-// A mount that is held for open_by_handle_at.
-struct Mount {
-  UniqueFd fd;
-};
-
 class HostHandle {
  public:
-  // The handle of the inode behind `fd`. Errors: EOPNOTSUPP when its file system has none.
-  static Result<std::unique_ptr<HostHandle>> of(int fd);
+  // The handle of the inode behind `fd`. Errors: EOPNOTSUPP when its file system has none; ESTALE...
+  static Result<HostHandle> of(int fd);
+  // The handle of what the entry `name` of a directory means now; a symbolic link is not followed.
+  static Result<HostHandle> at(int directory_fd, const char* name);
 
-  // Says through which mount open() goes. Comes before the first open().
-  void attach(std::shared_ptr<const Mount> mount) { mount_ = std::move(mount); }
+  // At most MAX_HANDLE_SZ bytes, and more than none.
+  HostHandle(std::uint8_t type, std::span<const std::byte> bytes);
 
-  // Opens the inode with `flags`; O_CLOEXEC is added. The caller must know that it is a regular file or a
-  // directory, or pass O_PATH. Errors: ESTALE when the inode is gone; EPERM without CAP_DAC_READ_SEARCH.
-  Result<UniqueFd> open(int flags) const;
+  std::uint8_t type() const { return type_; }  // enum fid_type
+  std::span<const std::byte> bytes() const { return std::span(bytes_).first(size_); }
+  friend bool operator==(const HostHandle& a, const HostHandle& b);
 
-  // What tells this inode from a later one with the same number.
-  std::span<const std::byte> bytes() const { return {data_.get(), size_}; }
+  // Opens the inode, which lies in the mount of `mount_fd`, with `flags`; O_CLOEXEC is added. The caller must
+  // know that it is a regular file or a directory, or pass O_PATH. Errors: ESTALE when the inode is gone;
+  // EPERM without CAP_DAC_READ_SEARCH.
+  Result<UniqueFd> open(int mount_fd, int flags) const;
 
  private:
-  HostHandle(std::unique_ptr<std::byte[]> data, std::size_t size) : data_(std::move(data)), size_(size) {}
+  HostHandle() = default;
+  static Result<HostHandle> ask(int fd, const char* name, int flags);
 
-  std::unique_ptr<std::byte[]> data_;  // struct file_handle with its f_handle
-  std::size_t size_;
-  std::shared_ptr<const Mount> mount_;
+  std::uint8_t type_ = 0;
+  std::uint8_t size_ = 0;
+  std::array<std::byte, MAX_HANDLE_SZ> bytes_;  // the first size_ of them
 };
 
-class MountTable {
+// Takes 18 bytes, and none besides for the handles of ext4, XFS, tmpfs and F2FS; longer ones, such as those
+// of Btrfs (20 bytes), lie on the heap. Wants clear() before its end.
+class StoredHandle {
  public:
-  // The mount `id`, in which the inode behind `path_fd` (of type `type`, as S_IFMT has it) lies. Errors:
-  // EOPNOTSUPP when the mount is not held yet and this inode is neither a directory nor a regular file, so
-  // that it cannot be opened.
-  Result<std::shared_ptr<const Mount>> hold(MountId id, int path_fd, mode_t type, const ProcSelfFd& proc);
+  bool empty() const { return size_ == 0; }
+  // False when memory has run out; nothing is changed then. It must be empty before.
+  [[nodiscard]] bool store(const HostHandle& handle);
+  // It must not be empty.
+  HostHandle load() const { return {type_, bytes()}; }
+  bool holds(const HostHandle& handle) const;
+  void clear();
 
  private:
-  std::mutex mutex_;
-  std::unordered_map<MountId, std::weak_ptr<const Mount>> mounts_;
+  static constexpr std::size_t kRoom = 16;
+  bool on_heap() const { return size_ > kRoom; }
+  std::byte* heap() const;
+  std::span<const std::byte> bytes() const { return {on_heap() ? heap() : room_.data(), size_}; }
+
+  std::uint8_t type_ = 0;
+  std::uint8_t size_ = 0;
+  std::array<std::byte, kRoom> room_{};  // the bytes, or the address of an array that we own
 };
 
 }  // namespace fusewire::passthrough

@@ -3,7 +3,7 @@
 #include <fcntl.h>
 #include <sys/sysmacros.h>
 
-#include <algorithm>
+#include "passthrough/inode_slab.h"
 
 namespace fusewire::passthrough {
 namespace {
@@ -16,44 +16,44 @@ Result<struct statx> call_statx(int fd, const char* name, int flags, unsigned ma
 
 }  // namespace
 
-bool operator==(const Identity& a, const Identity& b) {
-  return a.ino == b.ino && a.dev == b.dev && a.mount == b.mount && std::ranges::equal(a.handle, b.handle);
+NodeId Inode::node() const { return InodeSlab::node_of(*this); }
+
+bool Inode::try_hold(std::uint64_t mark) {
+  std::uint64_t state = state_.load(std::memory_order_relaxed);
+  while ((state & kKnown) != 0) {
+    if (state_.compare_exchange_weak(state, (state + 1) | mark, std::memory_order_acquire,
+                                     std::memory_order_relaxed))
+      return true;
+  }
+  return false;
 }
 
-Inode::Inode(NodeId node, const struct statx& stat, UniqueFd path_fd)
-    : dev_(makedev(stat.stx_dev_major, stat.stx_dev_minor)),
-      ino_(stat.stx_ino),
-      mount_(stat.stx_mnt_id),
-      node_(node),
-      path_fd_(std::move(path_fd)),
-      type_(stat.stx_mode & S_IFMT) {}
-
-Inode::Inode(NodeId node, const struct statx& stat, std::unique_ptr<HostHandle> handle)
-    : dev_(makedev(stat.stx_dev_major, stat.stx_dev_minor)),
-      ino_(stat.stx_ino),
-      mount_(stat.stx_mnt_id),
-      node_(node),
-      handle_(std::move(handle)),
-      type_(stat.stx_mode & S_IFMT) {}
-
-Identity Inode::identity() const {
-  Identity identity{.dev = dev_, .ino = ino_, .mount = mount_, .handle = {}};
-  if (handle_) identity.handle = handle_->bytes();
-  return identity;
+void Inode::retire() {
+  // Nobody can come to hold it any more: it is not known.
+  const UniqueFd closed(fd_of(state_.exchange(0, std::memory_order_acquire)));
+  handle_.clear();
+  mount_ = MountRef();
+  lookups_ = 0;
+  detached_ = false;
+  InodeSlab::give_back(*this);
 }
 
-Result<PathFd> Inode::path_fd() const {
-  if (path_fd_) return PathFd(path_fd_.get());
-  auto opened = handle_->open(O_PATH);
-  if (!opened) return fail(opened.error());
-  return PathFd(std::move(*opened));
+bool Inode::install(UniqueFd& fd) {
+  if (static_cast<std::uint64_t>(fd.get()) >= kFdBits) return false;
+  std::uint64_t state = state_.load(std::memory_order_relaxed);
+  do {
+    if (fd_of(state) >= 0) return false;
+  } while (!state_.compare_exchange_weak(state, with_fd(state, fd.get()), std::memory_order_acq_rel));
+  (void)fd.release();
+  return true;
 }
 
-Result<UniqueFd> Inode::open(const ProcSelfFd& proc, int flags) const {
-  if (is_symlink()) return fail(ELOOP);
-  if (!is_regular() && !is_directory()) return fail(EBADF);
-  if (path_fd_) return proc.reopen(path_fd_.get(), flags);
-  return handle_->open(flags & ~O_NOFOLLOW);
+UniqueFd Inode::take_unused_fd() {
+  std::uint64_t state = state_.load(std::memory_order_relaxed);
+  do {
+    if ((state & kHolders) != 2 || (state & kKnown) == 0) return {};
+  } while (!state_.compare_exchange_weak(state, with_fd(state, -1), std::memory_order_acq_rel));
+  return UniqueFd(fd_of(state));
 }
 
 Result<struct statx> stat_of(int fd, unsigned mask, int sync_flags) {
@@ -65,10 +65,8 @@ Result<struct statx> stat_at(int directory_fd, const char* name) {
 }
 
 Identity identity_of(const struct statx& stat) {
-  return {.dev = makedev(stat.stx_dev_major, stat.stx_dev_minor),
-          .ino = stat.stx_ino,
-          .mount = stat.stx_mnt_id,
-          .handle = {}};
+  return {
+      .dev = makedev(stat.stx_dev_major, stat.stx_dev_minor), .ino = stat.stx_ino, .mount = stat.stx_mnt_id};
 }
 
 }  // namespace fusewire::passthrough

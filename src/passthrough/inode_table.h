@@ -1,49 +1,79 @@
-// InodeTable: every inode that the guest knows, by node id and by identity, with its lookup count.
+// InodeTable: every inode that the guest knows, by node id and by identity, with its lookup count. The guest
+// sees one node for one inode of the host at any time, and never one node for two.
 //
-// Node ids are counters from 2 on (1 is the root), never used twice in the life of a table. Each change of a
-// lookup count happens under the lock of the shard of the inode's identity, so that a lookup that runs
-// against the last forget either revives the node before it is taken out or gets a new node: none is lost and
-// none comes back from the dead.
+// An inode that is held by a descriptor cannot lose its number to another one. One that is held by a file
+// handle can: the host may have removed it and made another one. So who finds one of those by its identity
+// has to show that the inode at hand has the same handle. If not, the old one is gone: it leaves the table of
+// identities (is detached), its node answers ESTALE from then on, and the new one gets a node of its own.
 //
-// Thread-safe. Descriptors are closed outside the locks.
+// Each change of a lookup count happens under the lock of the shard of the inode's identity, so that a lookup
+// that runs against the last forget either revives the node before it is taken out or gets a new node: none
+// is lost and none comes back from the dead. find() takes no lock.
+//
+// Thread-safe. Makes no system calls under its locks (InodeSlab says which one is an exception).
 #pragma once
 
-#include <absl/container/flat_hash_map.h>
 #include <absl/container/flat_hash_set.h>
 
 #include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <mutex>
+#include <optional>
 
 #include "passthrough/inode.h"
+#include "passthrough/inode_slab.h"
 
 namespace fusewire::passthrough {
 
-using InodePtr = std::shared_ptr<Inode>;
-
 class InodeTable {
  public:
-  // Makes `path_fd` or `handle` the root, node 1. Its count never falls to zero. The table must be empty.
-  void insert_root(const struct statx& stat, UniqueFd path_fd);
+  InodeTable();
+  InodeTable(const InodeTable&) = delete;
+  InodeTable& operator=(const InodeTable&) = delete;
+  ~InodeTable() { clear(); }
 
-  // The inode with this number, or null: the guest made the number up, or has forgotten it.
-  InodePtr find(NodeId node) const;
+  // What a new inode is reached by.
+  struct Reach {
+    MountRef mount;
+    UniqueFd path_fd;                  // none: by handle alone
+    std::optional<HostHandle> handle;  // wanted without path_fd
+  };
 
-  // The number that the next new inode gets at least. An inode with a lower number that is found by
-  // acquire_known() was held ever since this call.
-  NodeId next_node() const { return NodeId{next_node_.load(std::memory_order_acquire)}; }
+  // Makes an inode the root, node 1. Its count never falls to zero. There must be no root. Errors: EBUSY when
+  // a request still uses the root before; ENOMEM.
+  Result<void> insert_root(const struct statx& stat, Reach reach);
 
-  // The inode with this identity with one lookup more, if it is known and its number is below `before`; else
-  // null and nothing changes.
-  InodePtr acquire_known(const Identity& identity, NodeId before);
+  // The inode with this number, or null: the guest made the number up, or has forgotten it. It counts as
+  // used.
+  InodePtr find(NodeId node) const { return find(node, Inode::kUsed); }
+  // The same, without counting as a use.
+  InodePtr find_quietly(NodeId node) const { return find(node, 0); }
 
-  // The inode with this identity with one lookup more; it is entered first if it was not known. `stat`
-  // describes it.
-  InodePtr acquire(const struct statx& stat, UniqueFd path_fd);
-  InodePtr acquire(const struct statx& stat, std::unique_ptr<HostHandle> handle);
+  // What time it is for the table: inodes that are in it were entered before, those that are not will be
+  // later.
+  std::uint32_t now() const { return clock_.load(std::memory_order_acquire); }
+
+  // An inode that was entered before `since`. With `counted` it has one lookup more: it was held by a
+  // descriptor all the time, so that a statx(2) made after `since` that has its identity is of it. Otherwise
+  // it is held by its handle and nothing has changed: it was that inode if the handle is still found there,
+  // and is acquired by acquire_again() then.
+  struct Known {
+    InodePtr inode;
+    bool counted = false;
+  };
+  Known find_known(const Identity& identity, std::uint32_t since);
+
+  // The inode that `stat` describes with one lookup more. The caller has it open (so that it is alive), and
+  // `reach` says how to keep it if it is not known yet: only then, `reach` is moved from. Null when it cannot
+  // be told without reach.handle whether this inode is the known one: come again with it. Errors: ENFILE,
+  // ENOMEM.
+  struct Acquired {
+    InodePtr inode;
+    bool entered = false;  // it was not known
+  };
+  Result<Acquired> acquire(const struct statx& stat, Reach& reach);
 
   // One lookup more for an inode that the caller holds; false when it is out of the table by now.
   bool acquire_again(const InodePtr& inode);
@@ -56,46 +86,45 @@ class InodeTable {
   void clear();
 
   // Inodes in the table, the root included.
-  std::size_t size() const;
+  std::size_t size() const { return size_.load(std::memory_order_relaxed); }
 
  private:
-  struct ByIdentity {
+  // The sets hold the numbers of the inodes' places in the slab: half of what pointers would take.
+  struct Hash {
     using is_transparent = void;
+    const InodeSlab* slab = nullptr;
     std::size_t operator()(const Identity& identity) const;
-    std::size_t operator()(const InodePtr& inode) const { return (*this)(inode->identity()); }
-    bool operator()(const InodePtr& a, const InodePtr& b) const { return a->identity() == b->identity(); }
-    bool operator()(const InodePtr& a, const Identity& b) const { return a->identity() == b; }
-    bool operator()(const Identity& a, const InodePtr& b) const { return a == b->identity(); }
+    std::size_t operator()(std::uint32_t place) const { return (*this)(slab->place_at(place)->identity()); }
+  };
+  struct Equal {
+    using is_transparent = void;
+    const InodeSlab* slab = nullptr;
+    bool operator()(std::uint32_t a, std::uint32_t b) const { return a == b; }
+    bool operator()(std::uint32_t a, const Identity& b) const { return slab->place_at(a)->identity() == b; }
+    bool operator()(const Identity& a, std::uint32_t b) const { return slab->place_at(b)->identity() == a; }
   };
 
   static constexpr std::size_t kShards = 64;
   // A shard is chosen by the hash's highest bits: inside it, the set goes by the lower ones.
   static constexpr int kShardShift = 64 - 6;
-  struct alignas(64) IdentityShard {
-    mutable std::mutex mutex;
-    absl::flat_hash_set<InodePtr, ByIdentity, ByIdentity> inodes;
-  };
-  struct alignas(64) NodeShard {
-    mutable std::mutex mutex;
-    absl::flat_hash_map<std::uint64_t, InodePtr> inodes;
+  struct alignas(64) Shard {
+    std::mutex mutex;
+    absl::flat_hash_set<std::uint32_t, Hash, Equal> inodes;
   };
 
-  IdentityShard& shard_of(const Identity& identity) {
-    return identities_[ByIdentity()(identity) >> kShardShift];
-  }
-  NodeShard& shard_of(NodeId node) { return nodes_[node.get() % kShards]; }
-  const NodeShard& shard_of(NodeId node) const { return nodes_[node.get() % kShards]; }
+  Shard& shard_of(const Identity& identity) { return shards_[Hash()(identity) >> kShardShift]; }
+  static Inode* find_in(Shard& locked, const Identity& identity);
+  InodePtr find(NodeId node, std::uint64_t mark) const;
+  static InodePtr hold(Inode& inode);
+  // Fills a fresh place and enters it, with one lookup. All or nothing, also when memory runs out.
+  Result<InodePtr> enter(Shard& locked, Inode& place, const struct statx& stat, Reach& reach);
+  // Takes an inode whose count has become zero out of the table. What held it for the table is the caller's.
+  void take_out(Shard& locked, Inode& inode);
 
-  // `reach` is moved from only when the inode is new.
-  template <class Reach>
-  InodePtr acquire_or_insert(const Identity& identity, const struct statx& stat, Reach& reach);
-  // All or nothing, also when memory runs out.
-  void enter(IdentityShard& locked_shard, const InodePtr& inode);
-
-  // Lock order: a shard of identities_, then one of nodes_.
-  std::array<IdentityShard, kShards> identities_;
-  std::array<NodeShard, kShards> nodes_;
-  std::atomic<std::uint64_t> next_node_{FUSE_ROOT_ID + 1};
+  InodeSlab slab_;  // before what refers to it
+  std::array<Shard, kShards> shards_;
+  std::atomic<std::uint32_t> clock_{0};
+  std::atomic<std::size_t> size_{0};
 };
 
 }  // namespace fusewire::passthrough

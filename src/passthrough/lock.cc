@@ -106,10 +106,9 @@ Result<RecordLock> record_lock(LockTable& table, const OpenFile& file, const fus
                                const std::function<Result<UniqueFd>()>& open) {
   const auto range = flock_of(in.lk);
   if (!range) return fail(range.error());
-  const NodeId node = file.inode->node();
   const LockOwner owner{in.owner};
-  if (range->l_type == F_UNLCK) return RecordLock{table.find(node, owner), *range};
-  auto lease = table.lease(node, owner, FileHandle{in.fh}, open);
+  if (range->l_type == F_UNLCK) return RecordLock{table.find(file.node, owner), *range};
+  auto lease = table.lease(file.node, owner, FileHandle{in.fh}, open);
   if (!lease) return fail(lease.error());
   return RecordLock{std::move(*lease), *range};
 }
@@ -124,9 +123,9 @@ bool is_offered(const fuse_lk_in& in, const Config& config) {
 Result<UniqueFd> open_for_locks(const OpenFile& file, const ProcSelfFd& proc, const Config& config) {
   const int access = file.flags & O_ACCMODE;
   if (!config.readonly && access != O_RDWR) {
-    if (auto opened = file.inode->open(proc, O_RDWR)) return opened;
+    if (auto opened = proc.reopen(file.fd.get(), O_RDWR)) return opened;
   }
-  return file.inode->open(proc, access);
+  return proc.reopen(file.fd.get(), access);
 }
 
 template <class Op>
@@ -153,7 +152,7 @@ void PassthroughFs::getlk(Call<op::Getlk> call) {
   if (!range) return std::move(call.reply).error(range.error());
   // The owner's own locks do not count. One without a descriptor has none; then any descriptor without locks
   // will do.
-  const LockTable::Lease owner = locks().find((*opened)->inode->node(), LockOwner{call.in.owner});
+  const LockTable::Lease owner = locks().find((*opened)->node, LockOwner{call.in.owner});
   const int fd = owner.fd() >= 0 ? owner.fd() : (*opened)->fd.get();
   if (::fcntl(fd, F_OFD_GETLK, &*range) != 0) return std::move(call.reply).error(Errno{errno});
   fuse_lk_out out{};

@@ -42,57 +42,58 @@ void PassthroughFs::lookup(Call<op::Lookup> call) {
 void PassthroughFs::forget_node(NodeId node, std::uint64_t lookups) { inodes_.forget(node, lookups); }
 
 Result<fuse_entry_out> PassthroughFs::do_lookup(NodeId parent, const char* name) {
-  const auto directory = inode(parent);
+  const auto directory = reach(parent);
   if (!directory) return fail(directory.error());
   // NFS export: a kernel that has dropped its names asks what a node is, and what is above it.
-  if (name == std::string_view(".")) return entry_of_known(*directory, (*directory)->mount());
-  if (!(*directory)->is_directory()) return fail(ENOTDIR);
+  if (name == std::string_view(".")) return entry_of_known(*directory, directory->inode->mount().id());
+  if (!directory->inode->is_directory()) return fail(ENOTDIR);
   if (name == std::string_view("..")) return entry_of_parent(*directory);
-  const auto fd = (*directory)->path_fd();
-  if (!fd) return fail(fd.error());
-  return entry_for(**directory, fd->get(), name);
+  return entry_for(directory->inode->mount().id(), directory->fd.get(), name);
 }
 
-Result<fuse_entry_out> PassthroughFs::entry_of_known(const InodePtr& inode, MountId parent_mount) {
-  const auto fd = inode->path_fd();
-  if (!fd) return fail(fd.error());
-  const auto stat = stat_of(fd->get());
+Result<fuse_entry_out> PassthroughFs::entry_of_known(const ReachedInode& known, MountId parent_mount) {
+  const auto stat = stat_of(known.fd.get());
   if (!stat) return fail(stat.error());
-  if (!inodes_.acquire_again(inode)) return fail(ESTALE);
-  return entry_out(*inode, *stat, parent_mount);
+  if (!inodes_.acquire_again(known.inode)) return fail(ESTALE);
+  return entry_out(*known.inode, *stat, parent_mount);
 }
 
-Result<fuse_entry_out> PassthroughFs::entry_of_parent(const InodePtr& directory) {
-  const auto root = inode(kRootNode);
+Result<fuse_entry_out> PassthroughFs::entry_of_parent(const ReachedInode& directory) {
+  const auto root = reach(kRootNode);
   if (!root) return fail(root.error());
-  if (directory == *root) return entry_of_known(*root, (*root)->mount());
-  const auto fd = directory->path_fd();
-  if (!fd) return fail(fd.error());
-  UniqueFd parent(::openat(fd->get(), "..", kPathFlags | O_DIRECTORY));
+  const MountId root_mount = root->inode->mount().id();
+  if (directory.inode == root->inode) return entry_of_known(*root, root_mount);
+  UniqueFd parent(::openat(directory.fd.get(), "..", kPathFlags | O_DIRECTORY));
   if (!parent) return fail_errno();
   const auto stat = stat_of(parent.get());
   if (!stat) return fail(stat.error());
-  const Identity root_identity = (*root)->identity();
-  if (identity_of(*stat) == root_identity) return entry_of_known(*root, (*root)->mount());
+  const Identity root_identity = root->inode->identity();
+  if (identity_of(*stat) == root_identity) return entry_of_known(*root, root_mount);
   const auto inside = is_below(parent.get(), root_identity);
   if (!inside) return fail(inside.error());
   if (!*inside) return fail(ESTALE);
   return entry_for_fd(stat->stx_mnt_id, std::move(parent));
 }
 
-Result<fuse_entry_out> PassthroughFs::entry_for(const Inode& directory, int directory_fd, const char* name) {
-  if (file_handles_ == FileHandleMode::never) {
-    // What is known already needs no descriptor of its own: an inode that was held since before statx cannot
-    // have lost its number to another one.
-    const NodeId before = inodes_.next_node();
-    const auto stat = stat_at(directory_fd, name);
-    if (!stat) return fail(stat.error());
-    if (const auto known = inodes_.acquire_known(identity_of(*stat), before))
-      return entry_out(*known, *stat, directory.mount());
-  }
+Result<fuse_entry_out> PassthroughFs::entry_for(MountId parent_mount, int directory_fd, const char* name) {
+  // What is known already needs no descriptor of its own: one statx(2), and for an inode that is held by its
+  // handle the handle that is found under the name.
+  const std::uint32_t before = inodes_.now();
+  const auto stat = stat_at(directory_fd, name);
+  if (!stat) return fail(stat.error());
+  const auto known = inodes_.find_known(identity_of(*stat), before);
+  if (known.inode && (known.counted || acquire_by_handle(known.inode, directory_fd, name)))
+    return entry_out(*known.inode, *stat, parent_mount);
   UniqueFd fd(::openat(directory_fd, name, kPathFlags));
   if (!fd) return fail_errno();
-  return entry_for_fd(directory.mount(), std::move(fd));
+  return entry_for_fd(parent_mount, std::move(fd));
+}
+
+// An inode whose handle is still found was there all the time since it was looked up: the number that
+// statx(2) saw meanwhile was its own. Anything else is left to who opens what the name means now.
+bool PassthroughFs::acquire_by_handle(const InodePtr& known, int directory_fd, const char* name) {
+  const auto handle = HostHandle::at(directory_fd, name);
+  return handle && known->handle() == *handle && inodes_.acquire_again(known);
 }
 
 Result<fuse_entry_out> PassthroughFs::entry_for_fd(MountId parent_mount, UniqueFd path_fd) {
@@ -104,23 +105,75 @@ Result<fuse_entry_out> PassthroughFs::entry_for_fd(MountId parent_mount, UniqueF
 }
 
 Result<InodePtr> PassthroughFs::acquire(const struct statx& stat, UniqueFd path_fd) {
-  if (file_handles_ != FileHandleMode::never) {
-    auto handle = handle_of(stat, path_fd.get());
-    if (handle) return inodes_.acquire(stat, std::move(*handle));
-    if (file_handles_ == FileHandleMode::mandatory) return fail(handle.error());
+  auto reach = reach_for(stat, path_fd);
+  if (!reach) return fail(reach.error());
+  auto acquired = inodes_.acquire(stat, *reach);
+  if (acquired && !acquired->inode) {
+    const auto handle = HostHandle::of(reach->path_fd.get());
+    if (!handle) return fail(handle.error());
+    reach->handle = *handle;
+    acquired = inodes_.acquire(stat, *reach);
   }
-  auto kept = keep(std::move(path_fd));
-  if (!kept) return fail(kept.error());
-  return inodes_.acquire(stat, std::move(*kept));
+  if (!acquired) return fail(acquired.error());
+  if (file_handles_ == FileHandleMode::automatic) {
+    if (acquired->entered) {
+      entered(acquired->inode);
+    } else if (reach->path_fd && acquired->inode->held_fd() < 0) {
+      descriptors_.offer(acquired->inode, std::move(reach->path_fd));
+    }
+  }
+  return std::move(acquired->inode);
 }
 
-Result<std::unique_ptr<HostHandle>> PassthroughFs::handle_of(const struct statx& stat, int path_fd) {
-  auto handle = HostHandle::of(path_fd);
-  if (!handle) return fail(handle.error());
-  auto mount = mounts_.hold(stat.stx_mnt_id, path_fd, stat.stx_mode & S_IFMT, proc_);
-  if (!mount) return fail(mount.error());
-  (*handle)->attach(std::move(*mount));
-  return handle;
+Result<InodePtr> PassthroughFs::acquire_open(const struct statx& stat, int opened_fd, bool has_name) {
+  // Without a name, in automatic mode only a descriptor is sure to keep it.
+  if (keeps_handles() || (file_handles_ == FileHandleMode::automatic && has_name)) {
+    InodeTable::Reach reach{.mount = mounts_.of(stat.stx_mnt_id), .path_fd = {}, .handle = {}};
+    if (const auto handle = handle_of(*reach.mount, opened_fd, stat.stx_mode & S_IFMT)) {
+      reach.handle = *handle;
+      auto acquired = inodes_.acquire(stat, reach);
+      if (!acquired) return fail(acquired.error());
+      return std::move(acquired->inode);
+    }
+  }
+  auto path_fd = proc_.reopen(opened_fd, O_PATH);
+  if (!path_fd) return fail(path_fd.error());
+  return acquire(stat, std::move(*path_fd));
+}
+
+// Leaves `path_fd` alone when a handle is enough.
+Result<InodeTable::Reach> PassthroughFs::reach_for(const struct statx& stat, UniqueFd& path_fd) {
+  InodeTable::Reach reach{.mount = mounts_.of(stat.stx_mnt_id), .path_fd = {}, .handle = {}};
+  const bool may_keep = path_fd.get() < descriptor_limit_;
+  if (keeps_handles() || (file_handles_ == FileHandleMode::automatic && !may_keep)) {
+    const auto handle = handle_of(*reach.mount, path_fd.get(), stat.stx_mode & S_IFMT);
+    if (handle) {
+      reach.handle = *handle;
+      return reach;
+    }
+    if (file_handles_ == FileHandleMode::mandatory) return fail(handle.error());
+  }
+  if (!may_keep) return fail(ENFILE);
+  reach.path_fd = std::move(path_fd);
+  return reach;
+}
+
+// In automatic mode.
+void PassthroughFs::entered(const InodePtr& inode) {
+  const int fd = inode->held_fd();
+  if (fd < 0) return;
+  // A mount is best held by a directory (usually its topmost): held by a file, that would live on after it
+  // was removed. When it cannot be held, its inodes keep their descriptors.
+  if (inode->is_directory() && inode->mount().fd() < 0)
+    (void)mounts_.hold_for_good(inode->mount(), fd, inode->type(), proc_);
+  descriptors_.added(inode);
+}
+
+Result<HostHandle> PassthroughFs::handle_of(Mount& mount, int fd, mode_t type) {
+  const auto held = file_handles_ == FileHandleMode::automatic ? mounts_.hold_for_good(mount, fd, type, proc_)
+                                                               : mounts_.hold(mount, fd, type, proc_);
+  if (!held) return fail(held.error());
+  return HostHandle::of(fd);
 }
 
 fuse_entry_out PassthroughFs::entry_out(const Inode& inode, const struct statx& stat,
@@ -134,7 +187,7 @@ fuse_entry_out PassthroughFs::entry_out(const Inode& inode, const struct statx& 
   out.attr_valid = timeout_s_;
   out.attr_valid_nsec = timeout_ns_;
   out.attr = attr_from_stat(stat);
-  if (negotiated_.submounts && inode.is_directory() && inode.mount() != parent_mount)
+  if (negotiated_.submounts && inode.is_directory() && inode.mount().id() != parent_mount)
     out.attr.flags |= FUSE_ATTR_SUBMOUNT;
   return out;
 }

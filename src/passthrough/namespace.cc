@@ -13,28 +13,23 @@
 
 namespace fusewire::passthrough {
 
-Result<PassthroughFs::Parent> PassthroughFs::parent_directory(NodeId node) const {
-  auto found = inode(node);
-  if (!found) return fail(found.error());
-  if (!(*found)->is_directory()) return fail(ENOTDIR);
-  auto fd = (*found)->path_fd();
-  if (!fd) return fail(fd.error());
-  return Parent{.inode = std::move(*found), .fd = std::move(*fd)};
+Result<ReachedInode> PassthroughFs::parent_directory(NodeId node) {
+  auto found = reach(node);
+  if (found && !found->inode->is_directory()) return fail(ENOTDIR);
+  return found;
 }
 
-Result<PassthroughFs::Parent> PassthroughFs::writable_parent(NodeId node) const {
+Result<ReachedInode> PassthroughFs::writable_parent(NodeId node) {
   if (const auto writable = check_writable(); !writable) return fail(writable.error());
   return parent_directory(node);
 }
 
 void PassthroughFs::readlink(Call<op::Readlink> call) {
-  const auto known = inode(call.header.node);
-  if (!known) return std::move(call.reply).error(known.error());
-  if (!(*known)->is_symlink()) return std::move(call.reply).error(EINVAL);
-  const auto fd = (*known)->path_fd();
-  if (!fd) return std::move(call.reply).error(for_guest(fd.error()));
+  const auto known = reach(call.header.node);
+  if (!known) return std::move(call.reply).error(for_guest(known.error()));
+  if (!known->inode->is_symlink()) return std::move(call.reply).error(EINVAL);
   std::array<char, PATH_MAX> target;
-  const ssize_t size = ::readlinkat(fd->get(), "", target.data(), target.size());
+  const ssize_t size = ::readlinkat(known->fd.get(), "", target.data(), target.size());
   if (size < 0) return std::move(call.reply).error(errno);
   std::move(call.reply).ok(as_bytes(std::string_view(target.data(), static_cast<std::size_t>(size))));
 }
@@ -80,16 +75,14 @@ void PassthroughFs::rename2(Call<op::Rename2> call) {
 Result<fuse_entry_out> PassthroughFs::do_link(NodeId target, NodeId parent, const char* name) {
   const auto directory = writable_parent(parent);
   if (!directory) return fail(directory.error());
-  const auto known = inode(target);
+  const auto known = reach(target);
   if (!known) return fail(known.error());
-  const auto fd = (*known)->path_fd();
-  if (!fd) return fail(fd.error());
   // By way of /proc/self/fd it takes no privilege, other than with AT_EMPTY_PATH; the link ends at the inode
   // itself, also when that is a symbolic link or a file without a name (TMPFILE).
-  const ProcSelfFd::Name source(fd->get());
+  const ProcSelfFd::Name source(known->fd.get());
   if (::linkat(proc_.directory(), source.c_str(), directory->fd.get(), name, AT_SYMLINK_FOLLOW) != 0)
     return fail_errno();
-  return entry_of_known(*known, directory->inode->mount());
+  return entry_of_known(*known, directory->inode->mount().id());
 }
 
 void PassthroughFs::link(Call<op::Link> call) {

@@ -69,8 +69,8 @@ Result<void> PassthroughFs::init(Negotiation& negotiation) {
     negotiated_.security_ctx = negotiation.require(Cap::security_ctx, "--security-label");
   if (!negotiation.missing().empty()) return {};  // the session refuses the kernel, with that text
 
-  inodes_.insert_root(*stat, std::move(root));
-  return {};
+  return inodes_.insert_root(
+      *stat, {.mount = mounts_.of(stat->stx_mnt_id), .path_fd = std::move(root), .handle = {}});
 }
 
 }  // namespace fusewire::passthrough

@@ -25,7 +25,12 @@ Result<UniqueFd> PassthroughFs::keep(UniqueFd fd) const {
   return fd;
 }
 
-Result<void> PassthroughFs::check_descriptors_left(int count) const {
+Result<void> PassthroughFs::check_descriptors_left(const Inode& parent, int opened) const {
+  const Mount& mount = parent.mount();
+  const bool has_handles =
+      file_handles_ == FileHandleMode::automatic ? mount.handles_last() : keeps_handles() && mount.fd() >= 0;
+  const int count = opened + (has_handles ? 0 : 1);
+  if (count == 0) return {};
   const UniqueFd probe(::fcntl(root_.get(), F_DUPFD_CLOEXEC, 0));
   if (!probe) return fail_errno();
   if (probe.get() > descriptor_limit_ - count) return fail(ENFILE);
@@ -46,16 +51,16 @@ std::uint32_t PassthroughFs::open_reply_flags(bool is_directory) const {
   return 0;
 }
 
-fuse_open_out PassthroughFs::enter_open_file(UniqueFd fd, InodePtr inode, int flags) {
-  const FileHandle handle = files_.insert(std::make_shared<OpenFile>(std::move(fd), std::move(inode), flags));
+fuse_open_out PassthroughFs::enter_open_file(UniqueFd fd, NodeId node, int flags) {
+  const FileHandle handle = files_.insert(std::make_shared<OpenFile>(std::move(fd), node, flags));
   fuse_open_out out{};
   out.fh = handle.get();
   out.open_flags = open_reply_flags(false);
   return out;
 }
 
-Result<UniqueFd> PassthroughFs::open_regular(const Inode& inode, int flags, const GuestOpen& guest) const {
-  if (inode.is_directory()) return fail(EISDIR);
+Result<UniqueFd> PassthroughFs::open_regular(const InodePtr& inode, int flags, const GuestOpen& guest) const {
+  if (inode->is_directory()) return fail(EISDIR);
   const bool kills = negotiated_.killpriv_v2 && (guest.open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
   const ScopedFsetidDrop kill_privileges(kills && (flags & O_TRUNC) != 0);
   auto opened = open_inode(inode, flags);
@@ -73,9 +78,9 @@ Result<fuse_open_out> PassthroughFs::do_open(NodeId node, const fuse_open_in& in
   auto known = inode(node);
   if (!known) return fail(known.error());
   const int flags = host_open_flags(in.flags, config_, negotiated_.writeback);
-  auto opened = open_regular(**known, flags, {.flags = in.flags, .open_flags = in.open_flags});
+  auto opened = open_regular(*known, flags, {.flags = in.flags, .open_flags = in.open_flags});
   if (!opened) return fail(opened.error());
-  return enter_open_file(std::move(*opened), std::move(*known), flags);
+  return enter_open_file(std::move(*opened), node, flags);
 }
 
 void PassthroughFs::open(Call<op::Open> call) { answer(call, do_open(call.header.node, call.in)); }
@@ -86,7 +91,7 @@ void PassthroughFs::release(Call<op::Release> call) {
   // guest says that there are any.
   const auto file = files_.remove(handle);
   if (file == nullptr) return std::move(call.reply).error(EBADF);
-  locks().release(file->inode->node(), handle);
+  locks().release(file->node, handle);
   if ((call.in.release_flags & FUSE_RELEASE_FLOCK_UNLOCK) != 0 && ::flock(file->fd.get(), LOCK_UN) != 0)
     return std::move(call.reply).error(Errno{errno});
   std::move(call.reply).ok();
@@ -95,7 +100,7 @@ void PassthroughFs::release(Call<op::Release> call) {
 Result<void> PassthroughFs::do_syncfs(NodeId node) const {
   const auto known = inode(node);
   if (!known) return fail(known.error());
-  const auto opened = open_inode(**known, O_RDONLY | O_NONBLOCK);
+  const auto opened = open_inode(*known, O_RDONLY | O_NONBLOCK);
   if (!opened) return fail(opened.error());
   if (::syncfs(opened->get()) != 0) return fail_errno();
   return {};

@@ -2,7 +2,6 @@
 // it alive. Its stream has one position, so that requests take turns.
 #pragma once
 
-#include <memory>
 #include <mutex>
 #include <utility>
 
@@ -13,13 +12,14 @@
 namespace fusewire::passthrough {
 
 struct OpenDirectory {
-  OpenDirectory(UniqueFd opened, std::shared_ptr<Inode> of)
-      : inode(std::move(of)), stream(std::move(opened)) {}
+  OpenDirectory(UniqueFd opened, const Inode& of)
+      : node(of.node()), identity(of.identity()), stream(std::move(opened)) {}
 
   // For calls that do not depend on the position; needs no lock.
   int fd() const { return stream.fd(); }
 
-  const std::shared_ptr<Inode> inode;
+  const NodeId node;
+  const Identity identity;
   std::mutex mutex;
   DirectoryStream stream;  // guarded by mutex, but for fd()
 };

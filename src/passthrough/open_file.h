@@ -4,21 +4,19 @@
 #pragma once
 
 #include <atomic>
-#include <memory>
 #include <utility>
 
 #include "base/unique_fd.h"
-#include "passthrough/inode.h"
+#include "fuse/wire.h"
 #include "passthrough/storage_kind.h"
 
 namespace fusewire::passthrough {
 
 struct OpenFile {
-  OpenFile(UniqueFd opened, std::shared_ptr<Inode> of, int open_flags)
-      : fd(std::move(opened)), inode(std::move(of)), flags(open_flags) {}
+  OpenFile(UniqueFd opened, NodeId of, int open_flags) : fd(std::move(opened)), node(of), flags(open_flags) {}
 
-  const UniqueFd fd;
-  const std::shared_ptr<Inode> inode;
+  const UniqueFd fd;  // keeps the inode alive, however the node is reached
+  const NodeId node;
   const int flags;  // with which the host file was opened
 
   // Where the file lies. Asked of the host once.

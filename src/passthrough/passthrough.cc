@@ -67,22 +67,6 @@ std::expected<UniqueFd, std::string> open_shared_directory(const std::string& pa
   return root;
 }
 
-// Tries whether inodes of this share can be found again by file handle. Returns its mount, held by the shared
-// directory: held by the first file that the guest happens to look up, that file would live on after it was
-// removed.
-Result<std::shared_ptr<const Mount>> try_file_handles(int root, const ProcSelfFd& proc, MountTable& mounts) {
-  const auto stat = stat_of(root);
-  if (!stat) return fail(stat.error());
-  const auto handle = HostHandle::of(root);
-  if (!handle) return fail(handle.error());
-  auto mount = mounts.hold(stat->stx_mnt_id, root, S_IFDIR, proc);
-  if (!mount) return fail(mount.error());
-  (*handle)->attach(*mount);
-  const auto opened = (*handle)->open(O_PATH);
-  if (!opened) return fail(opened.error());
-  return mount;
-}
-
 // On a thread that is thrown away: this one's umask is not ours to change.
 Result<void> try_own_umask() {
   Result<void> outcome;
@@ -119,20 +103,39 @@ std::expected<std::unique_ptr<PassthroughFs>, std::string> PassthroughFs::create
 
 std::expected<void, std::string> PassthroughFs::settle_file_handles() {
   if (config_.file_handles == FileHandleMode::never) return {};
-  auto mount = try_file_handles(root_.get(), proc_, mounts_);
-  if (mount) {
-    root_mount_ = std::move(*mount);
-    file_handles_ = config_.file_handles;
-    return {};
-  }
-  const std::string why = to_string(mount.error());
-  if (config_.file_handles == FileHandleMode::mandatory)
+  const auto works = try_file_handles();
+  if (!works && config_.file_handles == FileHandleMode::mandatory)
     return refuse(fmt::format(
         "file handles do not work for '{}': {} (the file system must support them, and the daemon "
         "needs CAP_DAC_READ_SEARCH)",
-        config_.shared_directory, why));
-  log::warn("file handles do not work for '{}' ({}): every inode takes a descriptor",
-            config_.shared_directory, why);
+        config_.shared_directory, to_string(works.error())));
+  // In automatic mode each mount has its own say: file systems mounted below may have handles that last.
+  if (works || config_.file_handles == FileHandleMode::automatic) file_handles_ = config_.file_handles;
+  if (file_handles_ == FileHandleMode::automatic)
+    descriptors_.set_budget(static_cast<std::size_t>(std::max(descriptor_limit_ / 2, 1)));
+  if (!works)
+    log::write(config_.file_handles == FileHandleMode::automatic ? log::Level::info : log::Level::warn,
+               fmt::format("file handles do not work for '{}' ({}): every inode that the guest knows takes a "
+                           "descriptor, of which there are {}",
+                           config_.shared_directory, to_string(works.error()), descriptor_limit_));
+  return {};
+}
+
+// Tries whether inodes of this share can be found again by file handle. Its mount is held by the shared
+// directory: held by the first file that the guest happens to look up, that file would live on after it was
+// removed.
+Result<void> PassthroughFs::try_file_handles() {
+  const auto stat = stat_of(root_.get());
+  if (!stat) return fail(stat.error());
+  root_mount_ = mounts_.of(stat->stx_mnt_id);
+  if (config_.file_handles == FileHandleMode::automatic)
+    return mounts_.hold_for_good(*root_mount_, root_.get(), S_IFDIR, proc_);
+  const auto handle = HostHandle::of(root_.get());
+  if (!handle) return fail(handle.error());
+  if (const auto held = mounts_.hold(*root_mount_, root_.get(), S_IFDIR, proc_); !held)
+    return fail(held.error());
+  const auto opened = handle->open(root_mount_->fd(), O_PATH);
+  if (!opened) return fail(opened.error());
   return {};
 }
 
@@ -145,6 +148,7 @@ PassthroughFs::PassthroughFs(Config config, ProcSelfFd proc, UniqueFd root,
       timeout_s_(whole_seconds(timeout_of(config_))),
       timeout_ns_(nanoseconds(timeout_of(config_))),
       descriptor_limit_(descriptor_limit()),
+      descriptors_(inodes_, mounts_, proc_, descriptor_limit_),
       locks_(std::make_unique<LockTable>()),
       pool_(std::make_unique<io::WorkerPool>(config_.thread_pool_size)) {}
 
@@ -162,6 +166,14 @@ Result<InodePtr> PassthroughFs::inode(NodeId node) const {
   auto found = inodes_.find(node);
   if (!found) return fail(ESTALE);
   return found;
+}
+
+Result<ReachedInode> PassthroughFs::reach(NodeId node) {
+  auto found = inode(node);
+  if (!found) return fail(found.error());
+  auto fd = descriptors_.path_fd(*found);
+  if (!fd) return fail(fd.error());
+  return ReachedInode{.inode = std::move(*found), .fd = std::move(*fd)};
 }
 
 Result<std::shared_ptr<OpenFile>> PassthroughFs::file(std::uint64_t handle) const {

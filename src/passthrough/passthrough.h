@@ -33,7 +33,9 @@
 #include "passthrough/handle_table.h"
 #include "passthrough/inode.h"
 #include "passthrough/inode_table.h"
+#include "passthrough/mount_table.h"
 #include "passthrough/open_file.h"
+#include "passthrough/path_descriptors.h"
 #include "passthrough/proc_self_fd.h"
 #include "passthrough/security_label.h"
 
@@ -112,6 +114,11 @@ class PassthroughFs final : public FileSystem {
 
   // Finds out whether file handles work here, if they are wanted.
   std::expected<void, std::string> settle_file_handles();
+  Result<void> try_file_handles();
+  // A handle is what keeps an inode first of all.
+  bool keeps_handles() const {
+    return file_handles_ == FileHandleMode::prefer || file_handles_ == FileHandleMode::mandatory;
+  }
 
   // What INIT settled with this kernel; constant from init() to destroy().
   struct Negotiated {
@@ -130,6 +137,8 @@ class PassthroughFs final : public FileSystem {
 
   // Tables. An unknown node is ESTALE, an unknown handle EBADF.
   Result<InodePtr> inode(NodeId node) const;
+  // The same with a descriptor of it, so that ENFILE and EMFILE come too.
+  Result<ReachedInode> reach(NodeId node);
   Result<std::shared_ptr<OpenFile>> file(std::uint64_t handle) const;
   Result<std::shared_ptr<OpenDirectory>> directory(std::uint64_t handle) const;
   // EROFS when the share is read-only.
@@ -138,13 +147,16 @@ class PassthroughFs final : public FileSystem {
   // `fd`, to be kept until the guest releases it; ENFILE when so few descriptors are left that the daemon
   // needs the rest for itself. Everything that lives longer than its request goes through this.
   Result<UniqueFd> keep(UniqueFd fd) const;
-  // Opens an inode for I/O; see Inode::open. Not counted as kept.
-  Result<UniqueFd> open_inode(const Inode& inode, int flags) const { return inode.open(proc_, flags); }
+  // Opens an inode for I/O; see PathDescriptors::open. Not counted as kept.
+  Result<UniqueFd> open_inode(const InodePtr& inode, int flags) const {
+    return descriptors_.open(inode, flags);
+  }
 
-  // Looks `name` up below `directory`, whose descriptor (path or real) is `directory_fd`, and counts one
-  // lookup of what it finds: the caller owes forget_node(entry.nodeid, 1) if the reply does not reach the
-  // guest. "." and ".." have no special meaning here. Errors: those of openat(2); ENFILE.
-  Result<fuse_entry_out> entry_for(const Inode& directory, int directory_fd, const char* name);
+  // Looks `name` up below a directory of mount `parent_mount`, whose descriptor (path or real) is
+  // `directory_fd`, and counts one lookup of what it finds: the caller owes forget_node(entry.nodeid, 1) if
+  // the reply does not reach the guest. "." and ".." have no special meaning here. Errors: those of
+  // openat(2); ENFILE.
+  Result<fuse_entry_out> entry_for(MountId parent_mount, int directory_fd, const char* name);
 
   // The attributes as the wire has them, without flags.
   static fuse_attr attr_from_stat(const struct statx& stat);
@@ -155,24 +167,26 @@ class PassthroughFs final : public FileSystem {
 
   // --- lookup.cc
   Result<fuse_entry_out> do_lookup(NodeId parent, const char* name);
-  Result<fuse_entry_out> entry_of_parent(const InodePtr& directory);
+  Result<fuse_entry_out> entry_of_parent(const ReachedInode& directory);
   // One lookup more of an inode at hand; ESTALE when the guest has forgotten it meanwhile.
-  Result<fuse_entry_out> entry_of_known(const InodePtr& inode, MountId parent_mount);
+  Result<fuse_entry_out> entry_of_known(const ReachedInode& known, MountId parent_mount);
   // As entry_for, for an O_PATH descriptor of the inode itself, below an inode of mount `parent_mount`.
   Result<fuse_entry_out> entry_for_fd(MountId parent_mount, UniqueFd path_fd);
+  bool acquire_by_handle(const InodePtr& known, int directory_fd, const char* name);
+  // The inode that `stat` describes and `path_fd` is open on, with one lookup more; entered if it is new.
   Result<InodePtr> acquire(const struct statx& stat, UniqueFd path_fd);
-  Result<std::unique_ptr<HostHandle>> handle_of(const struct statx& stat, int path_fd);
+  // The same for a regular file that is open for I/O and stays so.
+  Result<InodePtr> acquire_open(const struct statx& stat, int opened_fd, bool has_name);
+  Result<InodeTable::Reach> reach_for(const struct statx& stat, UniqueFd& path_fd);
+  void entered(const InodePtr& inode);
+  Result<HostHandle> handle_of(Mount& mount, int fd, mode_t type);
   fuse_entry_out entry_out(const Inode& inode, const struct statx& stat, MountId parent_mount) const;
 
   // --- namespace.cc
-  struct Parent {
-    InodePtr inode;
-    PathFd fd;
-  };
   // ENOTDIR when `node` is no directory.
-  Result<Parent> parent_directory(NodeId node) const;
+  Result<ReachedInode> parent_directory(NodeId node);
   // The same, and EROFS when the share is read-only.
-  Result<Parent> writable_parent(NodeId node) const;
+  Result<ReachedInode> writable_parent(NodeId node);
   Result<void> remove_name(NodeId parent, const char* name, int flags);
   Result<void> do_rename(NodeId old_parent, NodeId new_parent, const EntryNames& names, std::uint32_t flags);
   Result<fuse_entry_out> do_link(NodeId target, NodeId parent, const char* name);
@@ -190,11 +204,12 @@ class PassthroughFs final : public FileSystem {
   Result<CreateOut> create_new(const Header& header, const fuse_create_in& in, const char* name,
                                const CreateExtensions& extensions, int create_flags);
   Result<CreateOut> create_existing(const Header& header, const fuse_create_in& in, const char* name);
-  Result<CreateOut> enter_created(MountId parent_mount, UniqueFd path_fd, UniqueFd opened, int flags);
+  Result<CreateOut> enter_created(MountId parent_mount, UniqueFd opened, int flags, bool has_name);
 
   // --- open.cc
-  // ENFILE when fewer than `count` descriptors are left for keep().
-  Result<void> check_descriptors_left(int count) const;
+  // ENFILE when fewer descriptors are left for keep() than a new inode below `parent` and `opened` files
+  // need.
+  Result<void> check_descriptors_left(const Inode& parent, int opened) const;
   Result<fuse_open_out> do_open(NodeId node, const fuse_open_in& in);
   // What the guest asked of OPEN and CREATE: its O_* and its FUSE_OPEN_*.
   struct GuestOpen {
@@ -202,18 +217,29 @@ class PassthroughFs final : public FileSystem {
     std::uint32_t open_flags;
   };
   // `flags`: those for the host that follow from `guest`. The descriptor may be kept.
-  Result<UniqueFd> open_regular(const Inode& inode, int flags, const GuestOpen& guest) const;
-  fuse_open_out enter_open_file(UniqueFd fd, InodePtr inode, int flags);
+  Result<UniqueFd> open_regular(const InodePtr& inode, int flags, const GuestOpen& guest) const;
+  fuse_open_out enter_open_file(UniqueFd fd, NodeId node, int flags);
   Result<void> do_syncfs(NodeId node) const;
 
   // --- attributes.cc
   Result<struct statx> stat_node(NodeId node, std::optional<std::uint64_t> handle, unsigned mask,
-                                 int sync_flags) const;
+                                 int sync_flags);
   Result<fuse_attr_out> do_setattr(NodeId node, const fuse_setattr_in& in);
-  Result<void> change_owner(int fd, const fuse_setattr_in& in) const;
-  Result<void> change_mode(const Inode& inode, int fd, std::uint32_t mode) const;
-  Result<void> change_size(const Inode& inode, const OpenFile* open_file, const fuse_setattr_in& in) const;
-  Result<void> change_times(int fd, const fuse_setattr_in& in) const;
+  // What SETATTR changes: an inode, by an O_PATH descriptor or that of an open file.
+  struct Target {
+    int fd;
+    mode_t type;     // S_IFMT
+    int open_flags;  // those that `fd` was opened with
+  };
+  Result<fuse_attr_out> set_attributes(const Target& target, const fuse_setattr_in& in) const;
+  Result<void> change_owner(const Target& target, const fuse_setattr_in& in) const;
+  Result<void> change_mode(const Target& target, std::uint32_t mode) const;
+  Result<void> change_size(const Target& target, const fuse_setattr_in& in) const;
+  Result<void> change_times(const Target& target, const fuse_setattr_in& in) const;
+
+  // --- xattr.cc
+  // reach(), or ENOSYS without config().xattr.
+  Result<ReachedInode> reach_for_xattr(NodeId node);
 
   const Config config_;
   const ProcSelfFd proc_;
@@ -225,9 +251,9 @@ class PassthroughFs final : public FileSystem {
   const int descriptor_limit_;                           // what keep() gives out is below this
   FileHandleMode file_handles_ = FileHandleMode::never;  // what is done, after what was asked for
   MountTable mounts_;
-  std::shared_ptr<const Mount>
-      root_mount_;  // with file handles: keeps the shared directory's mount in mounts_
+  MountRef root_mount_;  // with file handles: keeps the shared directory's mount held
   InodeTable inodes_;
+  PathDescriptors descriptors_;
   HandleTable<OpenFile> files_;
   HandleTable<OpenDirectory> directories_;
   std::unique_ptr<LockTable> locks_;

@@ -13,4 +13,9 @@ enum class StorageKind : unsigned char {
 // That of the file system behind `fd`: memory, local or remote.
 StorageKind storage_kind_of(int fd);
 
+// Whether the file system behind `fd` finds an inode by its file handle as long as the inode has a name, also
+// after everything about it has left the host's caches. Some give handles out that mean nothing by then
+// (FUSE); of those that are not known here nothing is taken for granted.
+bool has_lasting_file_handles(int fd);
+
 }  // namespace fusewire::passthrough

@@ -39,23 +39,19 @@ bool is_refused(std::string_view name, const Config& config) {
 // The path of an inode for one *xattr call on this thread. Follows nothing, opens nothing.
 class XattrTarget {
  public:
-  static Result<XattrTarget> of(const Result<InodePtr>& inode, const ProcSelfFd& proc, const Config& config) {
-    if (!config.xattr) return fail(ENOSYS);
+  static Result<XattrTarget> of(Result<ReachedInode> inode, const ProcSelfFd& proc) {
     if (!inode) return fail(inode.error());
-    auto fd = (*inode)->path_fd();
-    if (!fd) return fail(fd.error());
     if (const auto entered = enter_proc_self_fd(proc); !entered) return fail(entered.error());
-    return XattrTarget(*inode, std::move(*fd));
+    return XattrTarget(std::move(*inode));
   }
 
   const char* path() const { return name_.c_str(); }
-  int fd() const { return fd_.get(); }
+  int fd() const { return inode_.fd.get(); }
 
  private:
-  XattrTarget(InodePtr inode, PathFd fd) : inode_(std::move(inode)), fd_(std::move(fd)), name_(fd_.get()) {}
+  explicit XattrTarget(ReachedInode inode) : inode_(std::move(inode)), name_(inode_.fd.get()) {}
 
-  InodePtr inode_;  // outlives fd_
-  PathFd fd_;
+  ReachedInode inode_;
   ProcSelfFd::Name name_;
 };
 
@@ -119,8 +115,13 @@ Result<void> set_acl_and_kill_sgid(const XattrTarget& target, const Call<op::Set
 
 }  // namespace
 
+Result<ReachedInode> PassthroughFs::reach_for_xattr(NodeId node) {
+  if (!config().xattr) return fail(ENOSYS);
+  return reach(node);
+}
+
 void PassthroughFs::getxattr(Call<op::Getxattr> call) {
-  const auto target = XattrTarget::of(inode(call.header.node), proc_, config());
+  const auto target = XattrTarget::of(reach_for_xattr(call.header.node), proc_);
   if (!target) return std::move(call.reply).error(for_guest(target.error()));
   if (is_refused(call.tail.name, config())) return std::move(call.reply).error(EOPNOTSUPP);
   const char* const name = call.tail.name.data();
@@ -137,7 +138,7 @@ void PassthroughFs::getxattr(Call<op::Getxattr> call) {
 }
 
 void PassthroughFs::listxattr(Call<op::Listxattr> call) {
-  const auto target = XattrTarget::of(inode(call.header.node), proc_, config());
+  const auto target = XattrTarget::of(reach_for_xattr(call.header.node), proc_);
   if (!target) return std::move(call.reply).error(for_guest(target.error()));
   // Whole, since names may be taken out: what is left may fit, and its size is what a guest asks for with
   // size 0.
@@ -150,7 +151,7 @@ void PassthroughFs::listxattr(Call<op::Listxattr> call) {
 }
 
 void PassthroughFs::setxattr(Call<op::Setxattr> call) {
-  const auto target = XattrTarget::of(inode(call.header.node), proc_, config());
+  const auto target = XattrTarget::of(reach_for_xattr(call.header.node), proc_);
   if (!target) return std::move(call.reply).error(for_guest(target.error()));
   if (const auto writable = check_writable(); !writable) return std::move(call.reply).error(writable.error());
   if (is_refused(call.tail.name, config())) return std::move(call.reply).error(EOPNOTSUPP);
@@ -160,7 +161,7 @@ void PassthroughFs::setxattr(Call<op::Setxattr> call) {
 }
 
 void PassthroughFs::removexattr(Call<op::Removexattr> call) {
-  const auto target = XattrTarget::of(inode(call.header.node), proc_, config());
+  const auto target = XattrTarget::of(reach_for_xattr(call.header.node), proc_);
   if (!target) return std::move(call.reply).error(for_guest(target.error()));
   if (const auto writable = check_writable(); !writable) return std::move(call.reply).error(writable.error());
   if (is_refused(call.tail.name, config())) return std::move(call.reply).error(EOPNOTSUPP);

@@ -165,6 +165,61 @@ TEST_F(Lifecycle, FewDescriptors_AreEnfileAndNotTheEnd) {
   EXPECT_TRUE(client().create(kRootNode, "after").has_value());
 }
 
+// Default options: more inodes than descriptors by far, each of them used in every way after all of them are
+// known.
+TEST_F(Lifecycle, FewDescriptorsAndManyInodes_AllCanBeUsed) {
+  FUSEWIRE_NEEDS_ROOT();
+  constexpr int kDirectories = 150;
+  constexpr int kFiles = 20;
+  const auto name = [](const char* what, int i) { return what + std::to_string(i); };
+  for (int d = 0; d < kDirectories; ++d) {
+    std::filesystem::create_directory(host(name("d", d)));
+    for (int f = 0; f < kFiles; ++f) write_host(name("d", d) + "/" + name("f", f), name("", d * kFiles + f));
+  }
+  boot({"--rlimit-nofile=256"});
+  std::vector<NodeId> directories;
+  std::vector<NodeId> files;
+  for (int d = 0; d < kDirectories; ++d) {
+    const auto directory = client().lookup(kRootNode, name("d", d));
+    ASSERT_TRUE(directory.has_value()) << error_of(directory);
+    directories.emplace_back(directory->nodeid);
+    for (int f = 0; f < kFiles; ++f) {
+      const auto file = client().lookup(directories.back(), name("f", f));
+      ASSERT_TRUE(file.has_value()) << error_of(file);
+      files.emplace_back(file->nodeid);
+    }
+  }
+  EXPECT_LE(daemon().descriptors(), 180u);
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    const auto opened = client().open(files[i]);
+    ASSERT_TRUE(opened.has_value()) << error_of(opened);
+    ASSERT_EQ(client().read(files[i], opened->fh, 0, 100), name("", static_cast<int>(i)));
+    ASSERT_EQ(client().release(files[i], opened->fh), 0);
+  }
+  for (std::size_t d = 0; d < directories.size(); ++d) {
+    const auto opened = client().opendir(directories[d]);
+    ASSERT_TRUE(opened.has_value()) << error_of(opened);
+    const auto entries = client().readdir(directories[d], opened->fh, true);
+    ASSERT_TRUE(entries.has_value()) << error_of(entries);
+    for (const DirectoryEntry& entry : *entries) {
+      if (entry.name[0] != 'f') continue;
+      const auto f = static_cast<std::size_t>(std::stoi(entry.name.substr(1)));
+      EXPECT_EQ(NodeId{entry.entry.nodeid}, files[d * kFiles + f]);
+    }
+    EXPECT_EQ(entries->size(), kFiles + (d == 0 ? 2u : 3u));  // "." and "..", and what has moved here
+    ASSERT_EQ(client().releasedir(directories[d], opened->fh), 0);
+    const NodeId next = directories[(d + 1) % directories.size()];
+    const Answer renamed =
+        client().send(make_request(FUSE_RENAME2, directories[d],
+                                   fuse_rename2_in{.newdir = next.get(), .flags = 0, .padding = 0})
+                          .name("f0")
+                          .name("moved"));
+    ASSERT_EQ(renamed.error, 0);
+    EXPECT_EQ(NodeId{client().lookup(next, "moved")->nodeid}, files[d * kFiles]);
+  }
+  EXPECT_LE(daemon().descriptors(), 180u);
+}
+
 TEST_F(Lifecycle, FileHandles_KeepNoDescriptorForANode) {
   FUSEWIRE_NEEDS_ROOT();
   for (int i = 0; i < 100; ++i) write_host("file" + std::to_string(i), "");

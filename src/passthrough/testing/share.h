@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -180,6 +181,22 @@ class Share {
   std::unique_ptr<PassthroughFs> fs_;
   std::unique_ptr<Harness> kernel_;
   Answer init_;
+};
+
+// Gives the process another limit of descriptors for a while.
+class ScopedNofileLimit {
+ public:
+  explicit ScopedNofileLimit(rlim_t limit) {
+    EXPECT_EQ(::getrlimit(RLIMIT_NOFILE, &before_), 0);
+    const rlimit changed{.rlim_cur = limit, .rlim_max = before_.rlim_max};
+    EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &changed), 0);
+  }
+  ScopedNofileLimit(const ScopedNofileLimit&) = delete;
+  ScopedNofileLimit& operator=(const ScopedNofileLimit&) = delete;
+  ~ScopedNofileLimit() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_{};
 };
 
 // Runs `body` on a thread of its own, whose credentials and namespaces end with it.
