@@ -18,6 +18,8 @@
 #include "daemon/process.h"
 #include "virtiofs-mount/carrier.h"
 #include "virtiofs-mount/options.h"
+#include "virtiofs-mount/recorder.h"
+#include "virtiofs-mount/trace.h"
 
 namespace fusewire::carry {
 namespace {
@@ -51,7 +53,17 @@ std::expected<int, std::string> run(const Options& options) {
   }
 
   // Who looks at the traffic.
+  std::vector<std::unique_ptr<Observer>> owned;
+  if (options.trace)
+    owned.push_back(
+        std::make_unique<Trace>([](const std::string& line) { fmt::print(stderr, "{}\n", line); }));
+  if (!options.record.empty()) {
+    auto writer = recording::Writer::create(options.record);
+    if (!writer) return std::unexpected(writer.error());
+    owned.push_back(std::make_unique<Recorder>(*std::move(writer)));
+  }
   std::vector<Observer*> observers;
+  for (const auto& observer : owned) observers.push_back(observer.get());
 
   // The server, the mount, and INIT from one to the other.
   auto carrier = Carrier::start({.socket = options.socket,
