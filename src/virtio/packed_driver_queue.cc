@@ -92,9 +92,15 @@ std::uint16_t PackedDriverQueue::take_id(unsigned descriptors, std::uint64_t coo
   return id;
 }
 
-void PackedDriverQueue::put(vring_packed_desc descriptor) {
+void PackedDriverQueue::write_but_flags(std::uint16_t index, const vring_packed_desc& descriptor) {
+  store_member(desc_, index, offsetof(vring_packed_desc, addr), descriptor.addr);
+  store_member(desc_, index, offsetof(vring_packed_desc, len), descriptor.len);
+  store_member(desc_, index, offsetof(vring_packed_desc, id), descriptor.id);
+}
+
+void PackedDriverQueue::put(const vring_packed_desc& descriptor) {
   const std::uint16_t flags = (descriptor.flags & ~(kPackedAvail | kPackedUsed)) | next_avail_.avail();
-  std::memcpy(desc_ + kDescriptorSize * next_avail_.index, &descriptor, offsetof(vring_packed_desc, flags));
+  write_but_flags(next_avail_.index, descriptor);
   if (staged_descriptors_++ == 0) {
     first_staged_ = next_avail_;
     first_flags_ = flags;
@@ -157,20 +163,20 @@ bool PackedDriverQueue::has_used() const {
 
 std::optional<UsedChain> PackedDriverQueue::poll_used() {
   if (!has_used()) return std::nullopt;
-  vring_packed_desc used;
-  std::memcpy(&used, desc_ + kDescriptorSize * next_used_.index, offsetof(vring_packed_desc, flags));
-  if (used.id >= size_ || pending_[used.id].descriptors == 0) {
+  const auto id = load_member<std::uint16_t>(desc_, next_used_.index, offsetof(vring_packed_desc, id));
+  // The length as it is, as Linux has it: not every device sets the flag that vouches for it (2.8.3).
+  const auto length = load_member<std::uint32_t>(desc_, next_used_.index, offsetof(vring_packed_desc, len));
+  if (id >= size_ || pending_[id].descriptors == 0) {
     broken_ = true;
     return std::nullopt;
   }
-  Pending& pending = pending_[used.id];
+  Pending& pending = pending_[id];
   const unsigned descriptors = std::exchange(pending.descriptors, 0);
   next_used_.advance(descriptors, size_);
-  free_ids_.push_back(used.id);
+  free_ids_.push_back(id);
   free_descriptors_ += descriptors;
   --outstanding_;
-  // The length as it is, as Linux has it: not every device sets the flag that vouches for it (2.8.3).
-  return UsedChain{pending.cookie, used.len};
+  return UsedChain{pending.cookie, length};
 }
 
 void PackedDriverQueue::disable_interrupts() { set_driver_event(0, VRING_PACKED_EVENT_FLAG_DISABLE); }
@@ -209,7 +215,7 @@ std::uint16_t PackedDriverQueue::offer_raw(std::span<const vring_packed_desc> de
 
 void PackedDriverQueue::write_descriptor(std::uint16_t index, const vring_packed_desc& descriptor) {
   FUSEWIRE_CHECK(index < size_);
-  std::memcpy(desc_ + kDescriptorSize * index, &descriptor, offsetof(vring_packed_desc, flags));
+  write_but_flags(index, descriptor);
   packed_flags(desc_, index).store(descriptor.flags, std::memory_order_release);
 }
 

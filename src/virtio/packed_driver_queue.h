@@ -68,7 +68,8 @@ class PackedDriverQueue {
 
   std::byte* indirect_table(std::uint16_t id) const;
   // Writes the ring's next descriptor. The flags of the first that is not published yet wait for publish().
-  void put(vring_packed_desc descriptor);
+  void put(const vring_packed_desc& descriptor);
+  void write_but_flags(std::uint16_t index, const vring_packed_desc& descriptor);
   std::uint16_t take_id(unsigned descriptors, std::uint64_t cookie);
 
   const unsigned size_;

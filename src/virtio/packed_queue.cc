@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <cstring>
 #include <utility>
 
 #include "base/check.h"
@@ -156,14 +154,9 @@ bool PackedQueue::read_indirect(const vring_packed_desc& descriptor, Chain& chai
 
 void PackedQueue::push_used(ChainId id, std::uint32_t length) {
   FUSEWIRE_CHECK(staged_ < outstanding_ && id.descriptors <= taken_descriptors_);
-  // Plain stores: the driver reads the descriptor only after it saw the flags that publish() stores. Length
-  // and id lie side by side; the address is of no use to the driver.
-  static_assert(offsetof(vring_packed_desc, id) == offsetof(vring_packed_desc, len) + sizeof(length));
-  std::array<std::byte, sizeof(length) + sizeof(id.head)> element;
-  std::memcpy(element.data(), &length, sizeof(length));
-  std::memcpy(element.data() + sizeof(length), &id.head, sizeof(id.head));
-  std::memcpy(rings_.desc + kDescriptorSize * next_used_.index + offsetof(vring_packed_desc, len),
-              element.data(), element.size());
+  // The driver reads these only after it saw the flags that publish() stores. The address is of no use to it.
+  store_member(rings_.desc, next_used_.index, offsetof(vring_packed_desc, len), length);
+  store_member(rings_.desc, next_used_.index, offsetof(vring_packed_desc, id), id.head);
   // 2.8.3: the write flag says that the length means something.
   const auto flags = static_cast<std::uint16_t>(next_used_.used() | (length != 0 ? VRING_DESC_F_WRITE : 0));
   if (staged_++ == 0) {

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "virtio/features.h"
 
@@ -57,6 +58,19 @@ struct PackedPosition {
 inline std::atomic_ref<std::uint16_t> packed_flags(std::byte* ring, unsigned index) {
   std::byte* descriptor = ring + std::size_t{index} * sizeof(vring_packed_desc);
   return std::atomic_ref(*reinterpret_cast<std::uint16_t*>(descriptor + offsetof(vring_packed_desc, flags)));
+}
+
+// One member of the descriptor at `index`, but for its flags: plain accesses, ordered by those of the flags.
+// Member by member, because a copy of what was just written in parts would wait for all of them.
+template <class T>
+void store_member(std::byte* ring, unsigned index, std::size_t offset, T value) {
+  std::memcpy(ring + std::size_t{index} * sizeof(vring_packed_desc) + offset, &value, sizeof(value));
+}
+template <class T>
+T load_member(const std::byte* ring, unsigned index, std::size_t offset) {
+  T value;
+  std::memcpy(&value, ring + std::size_t{index} * sizeof(vring_packed_desc) + offset, sizeof(value));
+  return value;
 }
 
 // SAFETY: `area` is a mapped, 4-aligned event suppression structure. Offset and flags are accessed as one, so
