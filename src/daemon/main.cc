@@ -118,10 +118,13 @@ OrText<int> run(Options options) {
   // The order is that of their ends, too: the socket's file goes first, the shared directory last.
   if (const auto readable = check_shared_directory(options.config.shared_directory); !readable)
     return std::unexpected(readable.error());
+  if (const auto usable = check_cpus(options.queue_cpus); !usable) return std::unexpected(usable.error());
   auto file_system = passthrough::PassthroughFs::create(options.config);
   if (!file_system) return std::unexpected(std::move(file_system.error()));
-  auto device = virtiofs::Device::create(**file_system,
-                                         {.request_queues = options.num_request_queues, .poll = options.poll, .tag = options.tag});
+  auto device = virtiofs::Device::create(**file_system, {.request_queues = options.num_request_queues,
+                                                         .poll = options.poll,
+                                                         .queue_cpus = options.queue_cpus,
+                                                         .tag = options.tag});
   if (!device) {
     return std::unexpected(fmt::format(
         "cannot make {} request queues: {}: choose fewer with --num-request-queues, or more descriptors with "

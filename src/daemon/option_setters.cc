@@ -76,6 +76,10 @@ SetResult set_poll_us(Draft& draft, std::string_view value) {
   return {};
 }
 
+SetResult set_queue_cpus(Draft& draft, std::string_view value) {
+  return store(draft.options.queue_cpus, read_cpu_list(value));
+}
+
 SetResult set_cache(Draft& draft, std::string_view value) {
   return store(draft.options.config.cache, read_choice<CachePolicy>(value, "auto, always, metadata, never",
                                                                     {{"auto", CachePolicy::automatic},

@@ -43,6 +43,7 @@ SetResult set_socket_group(Draft& draft, std::string_view value);
 SetResult set_fd(Draft& draft, std::string_view value);
 SetResult set_num_request_queues(Draft& draft, std::string_view value);
 SetResult set_poll_us(Draft& draft, std::string_view value);
+SetResult set_queue_cpus(Draft& draft, std::string_view value);
 SetResult set_cache(Draft& draft, std::string_view value);
 SetResult set_timeout(Draft& draft, std::string_view value);
 SetResult set_readdirplus(Draft& draft, std::string_view value);

@@ -82,6 +82,14 @@ constexpr Row kRows[] = {
          "How many microseconds a queue's thread looks for the next request before it sleeps, while requests "
          "come that fast; 0: none. An idle queue always sleeps. Default: 50.",
      .set = set_poll_us},
+    {.names = "--queue-cpus",
+     .kind = Kind::value,
+     .value = "LIST",
+     .group = Group::socket,
+     .help =
+         "Keep the thread of each request queue on one CPU of this list (0-3,8), in turn. Default: they run "
+         "anywhere.",
+     .set = set_queue_cpus},
 
     {.names = "--cache",
      .compat = "cache",

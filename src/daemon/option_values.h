@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace fusewire::daemon {
 
@@ -18,6 +19,9 @@ Value<std::uint64_t> read_number(std::string_view text, std::uint64_t min, std::
 
 // Seconds, with or without a fraction, from 0 up to 4294967295.
 Value<double> read_seconds(std::string_view text);
+
+// CPU numbers as taskset(1) takes them: numbers and ranges with commas between ("0-3,8").
+Value<std::vector<unsigned>> read_cpu_list(std::string_view text);
 
 std::string lower_case(std::string_view text);
 

@@ -41,6 +41,7 @@ struct Options {
   std::string tag;                  // empty: none, the device has no configuration space
   unsigned num_request_queues = 1;  // default: the CPUs that this process may use, kMaxDefaultQueues at most
   std::chrono::microseconds poll{50};  // how long a queue's thread looks for work before it sleeps
+  std::vector<unsigned> queue_cpus;    // empty: the queues' threads run where they like
   bool keep_listening = false;
 
   bool daemonize = false;

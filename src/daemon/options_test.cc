@@ -62,8 +62,9 @@ bool same(const passthrough::Config& a, const passthrough::Config& b) {
 bool same(const Options& a, const Options& b) {
   return a.action == b.action && same(a.config, b.config) && a.socket_path == b.socket_path && a.fd == b.fd &&
          a.socket_group == b.socket_group && a.tag == b.tag && a.num_request_queues == b.num_request_queues &&
-         a.poll == b.poll && a.keep_listening == b.keep_listening && a.daemonize == b.daemonize &&
-         a.syslog == b.syslog && a.log_level == b.log_level && a.rlimit_nofile == b.rlimit_nofile;
+         a.poll == b.poll && a.queue_cpus == b.queue_cpus && a.keep_listening == b.keep_listening &&
+         a.daemonize == b.daemonize && a.syslog == b.syslog && a.log_level == b.log_level &&
+         a.rlimit_nofile == b.rlimit_nofile;
 }
 
 TEST(Options, Parse_ShareAndSocketOnly_GivesTheDefaults) {
@@ -214,6 +215,7 @@ TEST(Options, Parse_EachOptionOfTheCDaemon_MeansWhatItMeansThere) {
 TEST(Options, Parse_OurOwnOptions_Work) {
   expect_meanings({
       {{"--keep-listening"}, [](Options& o) { o.keep_listening = true; }},
+      {{"--queue-cpus=1,4-6"}, [](Options& o) { o.queue_cpus = {1, 4, 5, 6}; }},
       {{"--poll-us=0"}, [](Options& o) { o.poll = std::chrono::microseconds(0); }},
       {{"--num-request-queues=7"}, [](Options& o) { o.num_request_queues = 7; }},
       {{"--timeout=3"}, [](Options& o) { o.config.timeout = std::chrono::duration<double>(3); }},
@@ -296,6 +298,12 @@ TEST(Options, Parse_BadValues_AreRefusedWithWhatWouldBeGood) {
       {{"--thread-pool-size=8x"}, "--thread-pool-size=8x must be a number from 0 to 65536"},
       {{"--num-request-queues=0"}, "--num-request-queues=0 must be a number from 1 to 1023"},
       {{"--num-request-queues=1024"}, "--num-request-queues=1024 must be a number from 1 to 1023"},
+      {{"--poll-us=1000001"}, "--poll-us=1000001 must be a number from 0 to 1000000"},
+      {{"--queue-cpus="}, "--queue-cpus= must be CPU numbers up to 1023, like 0-3,8"},
+      {{"--queue-cpus=1,"}, "--queue-cpus=1, must be CPU numbers up to 1023, like 0-3,8"},
+      {{"--queue-cpus=3-1"}, "--queue-cpus=3-1 must be CPU numbers up to 1023, like 0-3,8"},
+      {{"--queue-cpus=1-2-3"}, "--queue-cpus=1-2-3 must be CPU numbers up to 1023, like 0-3,8"},
+      {{"--queue-cpus=1024"}, "--queue-cpus=1024 must be CPU numbers up to 1023, like 0-3,8"},
       {{"--rlimit-nofile=many"},
        "--rlimit-nofile=many must be a number of descriptors, or 0 to leave the limit alone"},
       {{"--rlimit-nofile=-5"},

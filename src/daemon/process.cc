@@ -101,6 +101,16 @@ std::uint64_t default_nofile_limit(std::optional<std::uint64_t> nr_open,
   return limit;
 }
 
+std::expected<void, std::string> check_cpus(const std::vector<unsigned>& cpus) {
+  cpu_set_t usable;
+  CPU_ZERO(&usable);
+  if (sched_getaffinity(0, sizeof usable, &usable) != 0) return {};  // more CPUs than the set can hold
+  for (const unsigned cpu : cpus)
+    if (!CPU_ISSET(cpu, &usable))
+      return std::unexpected(fmt::format("CPU {} of --queue-cpus is not one that this process may use", cpu));
+  return {};
+}
+
 std::optional<std::string> set_nofile_limit(std::optional<std::uint64_t> wanted) {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0)

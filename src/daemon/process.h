@@ -47,6 +47,9 @@ std::uint64_t default_nofile_limit(std::optional<std::uint64_t> nr_open,
 // limit becomes the highest permitted, and the text says what could not be had and what to do.
 std::optional<std::string> set_nofile_limit(std::optional<std::uint64_t> wanted);
 
+// Complains of the first of `cpus` that this process may not run on.
+std::expected<void, std::string> check_cpus(const std::vector<unsigned>& cpus);
+
 // A process that goes to the background when its start has succeeded, so that whoever started it learns how
 // that went from the exit status.
 class Background {

@@ -1,5 +1,8 @@
 #include "io/thread.h"
 
+#include <sched.h>
+#include <unistd.h>
+
 #include <csignal>
 #include <memory>
 #include <utility>
@@ -13,8 +16,16 @@ struct Start {
   std::string name;
 };
 
+// A queue's thread may be tied to a CPU; what it starts is not.
+void run_anywhere() {
+  cpu_set_t all;
+  // It fails where there are more CPUs than the set can hold: then the thread stays where it is.
+  if (sched_getaffinity(getpid(), sizeof all, &all) == 0) sched_setaffinity(0, sizeof all, &all);
+}
+
 void* thread_main(void* argument) {
   const std::unique_ptr<Start> start(static_cast<Start*>(argument));
+  run_anywhere();
   pthread_setname_np(pthread_self(), start->name.c_str());
   start->body();
   return nullptr;

@@ -1,7 +1,8 @@
 // start_thread(): a thread that leaves the process's signals alone.
 //
 // The new thread inherits credentials, capabilities, umask and working directory of the one that starts it:
-// start none while acting for a guest's user.
+// start none while acting for a guest's user. It may run on the CPUs that the process's first thread may run
+// on, also when the one that starts it is tied to one.
 #pragma once
 
 #include <pthread.h>

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 #include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <csignal>
@@ -23,6 +25,26 @@ TEST(WorkerPoolTest, Submit_WithoutThreads_RunsInTheCaller) {
   pool.submit([&] { ran_in = std::this_thread::get_id(); });
   EXPECT_EQ(ran_in, std::this_thread::get_id());
   EXPECT_EQ(pool.threads(), 0U);
+}
+
+TEST(WorkerPoolTest, Submit_FromAThreadTiedToACpu_TiesNoThread) {
+  cpu_set_t before, after, only;
+  ASSERT_EQ(sched_getaffinity(getpid(), sizeof before, &before), 0);
+  CPU_ZERO(&only);
+  for (unsigned cpu = 0; CPU_COUNT(&only) == 0; ++cpu)
+    if (CPU_ISSET(cpu, &before)) CPU_SET(cpu, &only);
+  WorkerPool pool(1);
+  std::latch ran(1);
+  std::thread tied([&] {
+    ASSERT_EQ(sched_setaffinity(0, sizeof only, &only), 0);
+    pool.submit([&] {
+      sched_getaffinity(0, sizeof after, &after);
+      ran.count_down();
+    });
+  });
+  tied.join();
+  ran.wait();
+  EXPECT_TRUE(CPU_EQUAL(&after, &before));
 }
 
 TEST(WorkerPoolTest, Submit_StartsThreadsUpToTheCapAndNoMore) {

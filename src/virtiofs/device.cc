@@ -22,7 +22,10 @@ Result<std::unique_ptr<Device>> Device::create(FileSystem& file_system, const De
     device->config_.assign(bytes.begin(), bytes.end());
   }
   for (unsigned index = 0; index <= options.request_queues; ++index) {
-    auto worker = QueueWorker::create(device->session_, index, options.poll);
+    WorkerOptions worker_options{.poll = options.poll, .cpu = std::nullopt};
+    if (index != 0 && !options.queue_cpus.empty())
+      worker_options.cpu = options.queue_cpus[(index - 1) % options.queue_cpus.size()];
+    auto worker = QueueWorker::create(device->session_, index, worker_options);
     if (!worker) return fail(worker.error());
     device->workers_.push_back(std::move(*worker));
   }

@@ -21,7 +21,10 @@ namespace fusewire::virtiofs {
 struct DeviceOptions {
   unsigned request_queues = 1;
   std::chrono::microseconds poll{0};  // how long a worker looks at its ring before it sleeps, at most
-  std::string tag;  // empty: the front-end knows the tag, and the configuration space is not offered
+  // Where the workers of the request queues run: the first on the first of these, and from the beginning
+  // again when there are fewer; empty: anywhere.
+  std::vector<unsigned> queue_cpus{};
+  std::string tag{};  // empty: the front-end knows the tag, and the configuration space is not offered
 };
 
 class Device final : public vhost_user::Device {

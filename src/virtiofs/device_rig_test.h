@@ -198,8 +198,9 @@ struct RigOptions {
   unsigned request_queues = 1;
   GuestQueueOptions queue{};
   std::size_t spare_memory = 0;  // left to the test
-  bool start = true;             // all queues run and are enabled,
-  bool initialize = true;        // and the session is.
+  std::vector<unsigned> queue_cpus{};
+  bool start = true;       // all queues run and are enabled,
+  bool initialize = true;  // and the session is.
 };
 
 // A device, and a guest's queue for each of its.
@@ -210,7 +211,8 @@ class Rig {
             guestmem::GuestAddress(0x100000),
             (options.request_queues + 1) * GuestQueue::memory_size(options.queue) + options.spare_memory)),
         map(map_of({&memory})),
-        device(*Device::create(fs, {.request_queues = options.request_queues, .tag = {}})) {
+        device(*Device::create(
+            fs, {.request_queues = options.request_queues, .queue_cpus = options.queue_cpus})) {
     device->set_features(options.queue.accepted(device->features()));
     device->set_memory(map);
     for (unsigned i = 0; i <= options.request_queues; ++i) {

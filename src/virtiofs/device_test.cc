@@ -2,8 +2,11 @@
 #include "virtiofs/device.h"
 
 #include <linux/virtio_fs.h>
+#include <sched.h>
 
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <future>
 
 #include "virtiofs/device_rig_test.h"
@@ -251,6 +254,38 @@ TEST_P(DeviceOnEitherRing, MemoryChangesUnderAStreamOfRequests_HurtNone) {
   rig.device->set_memory(rig.map);
   done = true;
   for (auto& bad : streams) EXPECT_EQ(bad.get(), 0);
+}
+
+// The CPUs that the thread called `name` may run on.
+cpu_set_t cpus_of_thread(const std::string& name) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream comm(task.path() / "comm");
+    std::string is;
+    std::getline(comm, is);
+    if (is != name) continue;
+    EXPECT_EQ(sched_getaffinity(std::stoi(task.path().filename()), sizeof set, &set), 0);
+  }
+  return set;
+}
+
+TEST(Device, QueueCpus_KeepTheRequestQueuesThere_AndNotHiprio) {
+  cpu_set_t usable;
+  ASSERT_EQ(sched_getaffinity(0, sizeof usable, &usable), 0);
+  unsigned last = 0;
+  for (unsigned cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+    if (CPU_ISSET(cpu, &usable)) last = cpu;
+  Rig rig({.request_queues = 2, .queue_cpus = {last}});
+  ASSERT_EQ(rig.queue(2).send(getattr_request()).error, 0);
+
+  for (const char* worker : {"fsq1", "fsq2"}) {
+    const cpu_set_t set = cpus_of_thread(worker);
+    EXPECT_EQ(CPU_COUNT(&set), 1) << worker;
+    EXPECT_TRUE(CPU_ISSET(last, &set)) << worker;
+  }
+  const cpu_set_t hiprio = cpus_of_thread("fsq0");
+  EXPECT_TRUE(CPU_EQUAL(&hiprio, &usable));
 }
 
 }  // namespace

@@ -51,14 +51,14 @@ bool watch(const UniqueFd& epoll, const UniqueFd& fd, std::uint32_t events) {
 }  // namespace
 
 Result<std::unique_ptr<QueueWorker>> QueueWorker::create(Session& session, unsigned queue_index,
-                                                         std::chrono::microseconds poll) {
+                                                         const WorkerOptions& options) {
   UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll) return fail_errno();
   UniqueFd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake) return fail_errno();
   if (!watch(epoll, wake, EPOLLIN)) return fail_errno();
   return std::unique_ptr<QueueWorker>(
-      new QueueWorker(session, queue_index, poll, std::move(epoll), std::move(wake)));
+      new QueueWorker(session, queue_index, options, std::move(epoll), std::move(wake)));
 }
 
 QueueWorker::~QueueWorker() {
@@ -210,12 +210,21 @@ void QueueWorker::complete(QueueSlot& slot) {
 
 void QueueWorker::run() {
   current_worker = this;
+  if (cpu_) stay_on_cpu();
   pthread_setname_np(pthread_self(), fmt::format("fsq{}", queue_index_).c_str());
   for (;;) {
     run_tasks();
     if (exit_) return;
     if (!take_turn() && !poll()) sleep();
   }
+}
+
+void QueueWorker::stay_on_cpu() const {
+  cpu_set_t only;
+  CPU_ZERO(&only);
+  CPU_SET(*cpu_, &only);
+  if (const int error = pthread_setaffinity_np(pthread_self(), sizeof only, &only); error != 0)
+    log::warn("queue {} cannot stay on CPU {}: {}", queue_index_, *cpu_, to_string(Errno{error}));
 }
 
 void QueueWorker::run_tasks() {

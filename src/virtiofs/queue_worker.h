@@ -33,11 +33,16 @@
 
 namespace fusewire::virtiofs {
 
+struct WorkerOptions {
+  std::chrono::microseconds poll{0};  // see BusyPoll
+  std::optional<unsigned> cpu;        // the only one that the thread runs on
+};
+
 class QueueWorker {
  public:
   // `session` must outlive the worker. The thread starts with the first start(). An error leaves no worker.
   static Result<std::unique_ptr<QueueWorker>> create(Session& session, unsigned queue_index,
-                                                     std::chrono::microseconds poll = {});
+                                                     const WorkerOptions& options = {});
   // The queue must be stopped.
   ~QueueWorker();
   QueueWorker(const QueueWorker&) = delete;
@@ -61,13 +66,14 @@ class QueueWorker {
   void complete(QueueSlot& slot);
 
  private:
-  QueueWorker(Session& session, unsigned queue_index, std::chrono::microseconds poll, UniqueFd epoll,
+  QueueWorker(Session& session, unsigned queue_index, const WorkerOptions& options, UniqueFd epoll,
               UniqueFd wake)
       : session_(session),
         queue_index_(queue_index),
+        cpu_(options.cpu),
         epoll_(std::move(epoll)),
         wake_(std::move(wake)),
-        busy_poll_(poll) {}
+        busy_poll_(options.poll) {}
 
   // Chains that are popped before the first of them is served.
   struct Group {
@@ -76,6 +82,8 @@ class QueueWorker {
     int popped = 0;     // with the malformed ones
     bool last = false;  // there is nothing more to pop now
   };
+
+  void stay_on_cpu() const;
 
   // Runs `task` on the worker's thread (on this one while there is no thread) and waits for its end.
   void run_on_worker(const std::function<void()>& task);
@@ -99,6 +107,7 @@ class QueueWorker {
 
   Session& session_;
   const unsigned queue_index_;
+  const std::optional<unsigned> cpu_;
   UniqueFd epoll_;
   UniqueFd wake_;  // eventfd: a task or a completion is there
   std::thread thread_;
