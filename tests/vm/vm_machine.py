@@ -1,156 +1,21 @@
-"""What the scenarios of vm_test.py are made of: daemons, guests, and their end. Standard library only."""
+"""What the scenarios of vm_test.py are made of: guests, and their end. Standard library only."""
 
 import base64
 import contextlib
-import hashlib
 import json
-import os
 import select
-import shutil
 import socket
 import subprocess
-import tempfile
+import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "common"))
+# pylint: disable=wrong-import-position
+import daemons
+from daemons import GUEST_SCRIPT, ROOT, Failure, Settings, expect, expect_equal
+
 VM = ROOT / "scripts" / "vm"
-MIB = 1 << 20
-
-
-class Settings:
-    """Which programs to use and where to work; vm_test.py fills it in from its command line."""
-
-    virtiofsd = None
-    probe = None
-    work = None
-
-
-class Failure(Exception):
-    """What the scenario expected and did not get."""
-
-
-class Unsupported(Exception):
-    """The daemon under test is a peer that has not got this."""
-
-
-def expect(held, message):
-    if not held:
-        raise Failure(message)
-
-
-def expect_equal(got, wanted, what):
-    if got != wanted:
-        raise Failure(f"{what}: got {got!r}, wanted {wanted!r}")
-
-
-def eventually(condition, what, seconds=15.0):
-    """Waits until condition() is true; for what another process does when it gets to it."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise Failure(f"waited {seconds:.0f} s in vain: {what}")
-        time.sleep(0.02)
-
-
-def is_c_virtiofsd():
-    """Whether the daemon is QEMU's C one, which spells some options differently and lacks others."""
-    version = subprocess.run([Settings.virtiofsd, "--version"], capture_output=True, text=True, timeout=20)
-    return "using FUSE kernel interface" in version.stdout + version.stderr
-
-
-def sha256(path):
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(MIB):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-class Daemon:
-    """One virtiofsd on one share."""
-
-    def __init__(self, test, name, share, cache="auto", writeback=False, queues=None, handles=None):
-        self.name = name
-        self.share = share
-        self.handles = handles
-        self.socket = test.sockets / f"{name}.sock"
-        self.log = test.sockets / f"{name}.log"
-        peer = is_c_virtiofsd()
-        if peer and cache == "never":
-            cache = "none"
-        if peer and cache == "metadata":
-            raise Unsupported("cache=metadata")
-        options = [f"source={share}", f"cache={cache}", "xattr", "posix_acl", "posix_lock", "flock", "allow_direct_io",
-                   "killpriv_v2", "announce_submounts"]
-        if writeback:
-            options.append("writeback")
-        command = [Settings.virtiofsd, f"--socket-path={self.socket}"]
-        if peer:
-            # Without CAP_SYS_ADMIN that daemon cannot keep trusted.* attributes.
-            options += ["sandbox=chroot", "modcaps=+sys_admin"]
-            if queues:
-                raise Unsupported("more than one request queue")
-            self.handles = None
-        else:
-            command.append("--sandbox=none")
-            if handles:
-                command.append(f"--inode-file-handles={handles}")
-            if queues:
-                command.append(f"--num-request-queues={queues}")
-        for option in options:
-            command += ["-o", option]
-        command += os.environ.get("FUSEWIRE_VIRTIOFSD_ARGS", "").split()
-        with open(self.log, "wb") as log:
-            log.write((" ".join(command) + "\n").encode())
-            log.flush()
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        eventually(self.listening, f"the daemon {name} listens")
-
-    def listening(self):
-        expect(self.process.poll() is None, f"the daemon {self.name} ended with {self.process.poll()} at its start")
-        # Column 4 has the flags, and 0x10000 is a socket that accepts; the file is there a little earlier.
-        with open("/proc/net/unix", encoding="utf-8", errors="replace") as table:
-            return any(line.split()[3] == "00010000" and line.rstrip().endswith(f" {self.socket}") for line in table)
-
-    def descriptors(self):
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
-
-    def expect_descriptors(self, limit, when):
-        """Waits until it has at most so many, and else says which it has."""
-        try:
-            eventually(lambda: self.descriptors() <= limit, "")
-        except Failure:
-            open_now = []
-            for entry in os.scandir(f"/proc/{self.process.pid}/fd"):
-                with contextlib.suppress(OSError):
-                    open_now.append(os.readlink(entry.path))
-            text = "\n  ".join(sorted(open_now)[:60])
-            raise Failure(f"{len(open_now)} descriptors instead of {limit} {when}:\n  {text}") from None
-
-    def anonymous_kib(self):
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1])
-        raise Failure("no RssAnon in /proc/PID/status")
-
-    def sanitized(self):
-        """Whether it runs under a sanitizer, whose own memory says nothing about the daemon's."""
-        maps = Path(f"/proc/{self.process.pid}/maps").read_text()
-        return "libasan" in maps or "libtsan" in maps or "asan" in maps
-
-    def expect_exit(self, seconds=15.0):
-        try:
-            status = self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise Failure(f"the daemon {self.name} still runs {seconds:.0f} s after QEMU's end") from None
-        expect_equal(status, 0, f"exit status of the daemon {self.name}")
-
-    def kill(self):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
 
 
 class Guest:
@@ -160,7 +25,7 @@ class Guest:
         self.console = test.sockets / "console.txt"
         self.qemu_log = test.sockets / "qemu.txt"
         image = subprocess.run(
-            [VM / "build-initramfs", f"bin/guest-probe={Settings.probe}", f"guest-script.sh={HERE / 'guest-script.sh'}"],
+            [VM / "build-initramfs", f"bin/guest-probe={Settings.probe}", f"guest-script.sh={GUEST_SCRIPT}"],
             check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
         command = [VM / "boot", "--initrd", image, "--run", "agent", "--smp", str(smp), "--memory", memory,
                    "--stay-on-reboot"]
@@ -285,30 +150,12 @@ class Guest:
         self.qmp.close()
 
 
-class Test:
-    """Directories, daemons and guests of one scenario, and their end."""
+class Test(daemons.Test):
+    """One scenario, with guests."""
 
     def __init__(self, name):
-        self.name = name
-        Settings.work.mkdir(parents=True, exist_ok=True)
-        # Shares lie below the build tree: /tmp may be a tmpfs, which lacks some of what the script checks.
-        self.work = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=Settings.work))
-        # A socket's path may have 107 bytes, which a build tree's path easily has by itself.
-        self.sockets = Path(tempfile.mkdtemp(prefix="fusewire-vm."))
-        for folder in (self.work, self.sockets):
-            folder.chmod(0o755)
-        self.daemons = []
+        super().__init__(name)
         self.guests = []
-
-    def share(self, name="share"):
-        folder = self.work / name
-        folder.mkdir(mode=0o755)
-        return folder
-
-    def daemon(self, name="share", **options):
-        daemon = Daemon(self, name, self.share(name), **options)
-        self.daemons.append(daemon)
-        return daemon
 
     def guest(self, shares, **options):
         guest = Guest.__new__(Guest)
@@ -323,23 +170,7 @@ class Test:
         for daemon in self.daemons:
             daemon.expect_exit()
 
-    def clean_up(self, keep):
+    def end_users(self):
         for guest in self.guests:
             with contextlib.suppress(AttributeError):  # QEMU was not even started
                 guest.kill()
-        for daemon in self.daemons:
-            daemon.kill()
-        if keep:
-            print(f"kept: {self.work} {self.sockets}")
-            return
-        for folder in (self.work, self.sockets):
-            shutil.rmtree(folder, ignore_errors=True)
-            # A tree deeper than PATH_MAX is too deep for Python.
-            subprocess.run(["rm", "-rf", str(folder)], check=False)
-
-    def print_logs(self):
-        for path in sorted(self.sockets.glob("*")):
-            if path.suffix in (".txt", ".log"):
-                print(f"----- {path.name}")
-                text = path.read_text(errors="backslashreplace")
-                print(text[-20000:])

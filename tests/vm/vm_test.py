@@ -12,19 +12,17 @@ and every daemon's log.
 """
 
 import argparse
-import difflib
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from vm_machine import (HERE, MIB, ROOT, Failure, Settings, Test, Unsupported, expect, expect_equal, sha256)
-
-SKIPPED = 77
+from vm_machine import Test  # which also makes the folder of daemons.py known
+from daemons import (MIB, ROOT, SKIPPED, GuestScript, Settings, Unsupported, become_root, expect, expect_equal,
+                     expect_same_lines, run_scenario, sha256)
 
 
 def many(daemon):
@@ -36,34 +34,13 @@ def many(daemon):
     return 10000
 
 
-def script_on_host(test, files):
-    """The guest script's output on the host, with the same busybox and nothing else in PATH."""
-    applets = test.sockets / "bin"
-    applets.mkdir(mode=0o755)
-    busybox = shutil.which("busybox")
-    for applet in subprocess.run([busybox, "--list"], check=True, stdout=subprocess.PIPE, text=True).stdout.split():
-        (applets / applet).symlink_to(busybox)
-    shutil.copy(Settings.probe, applets / "guest-probe")
-    folder = test.share("host")
-    return subprocess.run([busybox, "sh", HERE / "guest-script.sh", folder, applets / "guest-probe"], check=True,
-                          env={"PATH": str(applets), "HOME": "/", "TERM": "linux", "PROBE_BIG_FOLDER": str(files)},
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, errors="backslashreplace", timeout=120).stdout
-
-
 def compare_with_host(test, daemon, guest, folder):
     files = many(daemon)
-    wanted = script_on_host(test, files)
+    script = GuestScript(test.sockets / "bin")
+    wanted = script.run(test.share("host"), files)
     status, got = guest.try_run(f"PROBE_BIG_FOLDER={files} sh /guest-script.sh {folder} /bin/guest-probe", 120)
     expect_equal(status, 0, "status of the guest script")
-    wanted = wanted.replace(str(test.sockets / "bin"), "/bin").splitlines()
-    got = got.splitlines()
-    expect(wanted[-1] == "== end", "the guest script did not get to its end on the host")
-    if got != wanted:
-        difference = "\n".join(difflib.unified_diff(wanted, got, "host", "guest", lineterm="", n=1))
-        count = sum(line[0] in "+-" for line in difference.splitlines()[2:])
-        raise Failure(f"the guest's lines differ from the host's ({count} lines):\n{difference}")
-    print(f"{len(got)} lines are the same")
+    expect_same_lines(wanted.replace(str(script.programs), "/bin"), got, "guest")
 
 
 # The scenarios. Each begins with its daemons, so that one can be read by itself.
@@ -381,44 +358,6 @@ def missing_part():
     return None
 
 
-def become_root():
-    """The scripts give files to several users, on the host too. Does not return if it can be had by sudo."""
-    sudo = shutil.which("sudo")
-    if sudo and subprocess.run([sudo, "-n", "true"], check=False, capture_output=True).returncode == 0:
-        keep = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("FUSEWIRE_")]
-        os.execv(sudo, [sudo, "-n", "env", *keep, sys.executable, *sys.argv])
-    print("SKIPPED: needs root or sudo without a password, because it gives files to several users")
-    sys.exit(SKIPPED)
-
-
-def run_scenario(name, keep):
-    function, limit = SCENARIOS[name]
-
-    def too_late(_signal, _frame):
-        raise Failure(f"not done within its {limit} s")
-
-    signal.signal(signal.SIGALRM, too_late)
-    signal.alarm(limit)
-    began = time.monotonic()
-    test = Test(name)
-    try:
-        function(test)
-        print(f"{name}: passed in {time.monotonic() - began:.1f} s")
-        return True
-    except (Failure, subprocess.SubprocessError, OSError) as failure:
-        signal.alarm(0)
-        print(f"{name}: FAILED after {time.monotonic() - began:.1f} s: {failure}")
-        test.print_logs()
-        return False
-    except Unsupported as reason:
-        signal.alarm(0)
-        print(f"{name}: this peer has not got {reason}")
-        return False
-    finally:
-        signal.alarm(0)
-        test.clean_up(keep)
-
-
 def main():
     parser = argparse.ArgumentParser(description="Boots a Linux guest on a virtiofsd and checks scenarios.")
     parser.add_argument("--list", action="store_true", help="list the scenarios")
@@ -444,7 +383,8 @@ def main():
     if os.geteuid() != 0:
         become_root()
     sys.stdout.reconfigure(line_buffering=True)
-    return 0 if all([run_scenario(name, options.keep) for name in options.scenarios]) else 1
+    passed = [run_scenario(Test(name), *SCENARIOS[name], options.keep) for name in options.scenarios]
+    return 0 if all(passed) else 1
 
 
 if __name__ == "__main__":
