@@ -39,8 +39,6 @@ Result<fuse_entry_out> PassthroughFs::make_entry(const Header& header, const cha
                                                  const CreateExtensions& extensions, const Make& make) {
   const auto parent = writable_parent(header.node);
   if (!parent) return fail(parent.error());
-  // Better nothing made than something that cannot be named to the guest.
-  if (const auto left = check_descriptors_left(*parent->inode, 0); !left) return fail(left.error());
   const auto label = ScopedLabel::prepare(labels_.get(), extensions);
   if (!label) return fail(label.error());
   const int directory = parent->fd.get();
@@ -51,19 +49,23 @@ Result<fuse_entry_out> PassthroughFs::make_entry(const Header& header, const cha
   }
   UniqueFd fd(::openat(directory, name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
   if (!fd) return fail_errno();
-  if (const auto labelled = label->apply(proc_, fd.get()); !labelled) {
-    remove_unlabelled(directory, name, fd.get());
-    return fail(labelled.error());
+  const auto labelled = label->apply(proc_, fd.get());
+  const auto stat = stat_of(fd.get());
+  if (!stat) return fail(stat.error());
+  const auto inode = labelled ? acquire(*stat, fd) : fail(labelled.error());
+  if (!inode) {
+    take_back(directory, name, *stat);
+    return fail(inode.error());
   }
-  return entry_for_fd(parent->inode->mount().id(), std::move(fd));
+  return entry_out(**inode, *stat, parent->inode->mount().id());
 }
 
-// Takes back what has been made and could not be labelled, unless `name` has come to mean something else.
-void PassthroughFs::remove_unlabelled(int directory, const char* name, int fd) const {
-  const auto made = stat_of(fd);
+// Better nothing made than something that has not got its label, or that cannot be named to the guest. What
+// `name` has come to mean meanwhile is left alone.
+void PassthroughFs::take_back(int directory, const char* name, const struct statx& made) {
   const auto named = stat_at(directory, name);
-  if (!made || !named || identity_of(*made) != identity_of(*named)) return;
-  ::unlinkat(directory, name, S_ISDIR(made->stx_mode) ? AT_REMOVEDIR : 0);
+  if (!named || identity_of(made) != identity_of(*named)) return;
+  ::unlinkat(directory, name, S_ISDIR(made.stx_mode) ? AT_REMOVEDIR : 0);
 }
 
 void PassthroughFs::mkdir(Call<op::Mkdir> call) {
@@ -92,7 +94,6 @@ Result<CreateOut> PassthroughFs::create_new(const Header& header, const fuse_cre
                                             const CreateExtensions& extensions, int create_flags) {
   const auto parent = writable_parent(header.node);
   if (!parent) return fail(parent.error());
-  if (const auto left = check_descriptors_left(*parent->inode, 1); !left) return fail(left.error());
   const auto label = ScopedLabel::prepare(labels_.get(), extensions);
   if (!label) return fail(label.error());
   const int flags = host_open_flags(in.flags, config_, negotiated_.writeback);
@@ -104,24 +105,23 @@ Result<CreateOut> PassthroughFs::create_new(const Header& header, const fuse_cre
         ::openat(parent->fd.get(), name, flags | create_flags | O_NOFOLLOW | O_CLOEXEC, in.mode & 07777));
     if (!opened) return fail_errno();
   }
+  const auto labelled = label->apply(proc_, opened.get());
+  const auto stat = stat_of(opened.get());
+  if (!stat) return fail(stat.error());
   const bool has_name = (create_flags & O_CREAT) != 0;
-  if (const auto labelled = label->apply(proc_, opened.get()); !labelled) {
-    if (has_name) remove_unlabelled(parent->fd.get(), name, opened.get());
-    return fail(labelled.error());
+  const auto known = labelled ? enter_created(*stat, opened, has_name) : fail(labelled.error());
+  if (!known) {
+    if (has_name) take_back(parent->fd.get(), name, *stat);
+    return fail(known.error());
   }
-  return enter_created(parent->inode->mount().id(), std::move(opened), flags, has_name);
+  return CreateOut{.entry = entry_out(**known, *stat, parent->inode->mount().id()),
+                   .open = enter_open_file(std::move(opened), (*known)->node(), flags)};
 }
 
-Result<CreateOut> PassthroughFs::enter_created(MountId parent_mount, UniqueFd opened, int flags,
-                                               bool has_name) {
-  auto kept = keep(std::move(opened));
-  if (!kept) return fail(kept.error());
-  const auto stat = stat_of(kept->get());
-  if (!stat) return fail(stat.error());
-  const auto known = acquire_open(*stat, kept->get(), has_name);
-  if (!known) return fail(known.error());
-  return CreateOut{.entry = entry_out(**known, *stat, parent_mount),
-                   .open = enter_open_file(std::move(*kept), (*known)->node(), flags)};
+Result<InodePtr> PassthroughFs::enter_created(const struct statx& stat, const UniqueFd& opened,
+                                              bool has_name) {
+  if (opened.get() >= descriptor_limit_) return fail(ENFILE);
+  return acquire_open(stat, opened.get(), has_name);
 }
 
 // For CREATE without O_EXCL of a name that the host has made since the guest looked. The guest's kernel takes
@@ -139,7 +139,7 @@ Result<CreateOut> PassthroughFs::create_existing(const Header& header, const fus
   std::uint32_t wanted = access_mode == O_RDONLY ? R_OK : access_mode == O_WRONLY ? W_OK : R_OK | W_OK;
   if ((in.flags & O_TRUNC) != 0) wanted |= W_OK;
   if (!S_ISREG(stat->stx_mode) || !is_allowed(*stat, header.uid, header.gid, wanted)) return fail(ESTALE);
-  const auto known = acquire(*stat, std::move(path_fd));
+  const auto known = acquire(*stat, path_fd);
   if (!known) return fail(known.error());
   const int flags = host_open_flags(in.flags, config_, negotiated_.writeback);
   auto opened = open_regular(*known, flags, {.flags = in.flags, .open_flags = in.open_flags});

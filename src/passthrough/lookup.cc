@@ -99,12 +99,12 @@ bool PassthroughFs::acquire_by_handle(const InodePtr& known, int directory_fd, c
 Result<fuse_entry_out> PassthroughFs::entry_for_fd(MountId parent_mount, UniqueFd path_fd) {
   const auto stat = stat_of(path_fd.get());
   if (!stat) return fail(stat.error());
-  const auto inode = acquire(*stat, std::move(path_fd));
+  const auto inode = acquire(*stat, path_fd);
   if (!inode) return fail(inode.error());
   return entry_out(**inode, *stat, parent_mount);
 }
 
-Result<InodePtr> PassthroughFs::acquire(const struct statx& stat, UniqueFd path_fd) {
+Result<InodePtr> PassthroughFs::acquire(const struct statx& stat, UniqueFd& path_fd) {
   auto reach = reach_for(stat, path_fd);
   if (!reach) return fail(reach.error());
   auto acquired = inodes_.acquire(stat, *reach);
@@ -138,7 +138,7 @@ Result<InodePtr> PassthroughFs::acquire_open(const struct statx& stat, int opene
   }
   auto path_fd = proc_.reopen(opened_fd, O_PATH);
   if (!path_fd) return fail(path_fd.error());
-  return acquire(stat, std::move(*path_fd));
+  return acquire(stat, *path_fd);
 }
 
 // Leaves `path_fd` alone when a handle is enough.

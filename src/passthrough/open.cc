@@ -25,18 +25,6 @@ Result<UniqueFd> PassthroughFs::keep(UniqueFd fd) const {
   return fd;
 }
 
-Result<void> PassthroughFs::check_descriptors_left(const Inode& parent, int opened) const {
-  const Mount& mount = parent.mount();
-  const bool has_handles =
-      file_handles_ == FileHandleMode::automatic ? mount.handles_last() : keeps_handles() && mount.fd() >= 0;
-  const int count = opened + (has_handles ? 0 : 1);
-  if (count == 0) return {};
-  const UniqueFd probe(::fcntl(root_.get(), F_DUPFD_CLOEXEC, 0));
-  if (!probe) return fail_errno();
-  if (probe.get() > descriptor_limit_ - count) return fail(ENFILE);
-  return {};
-}
-
 std::uint32_t PassthroughFs::open_reply_flags(bool is_directory) const {
   switch (config_.cache) {
     case CachePolicy::never:

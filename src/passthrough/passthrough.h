@@ -173,8 +173,9 @@ class PassthroughFs final : public FileSystem {
   // As entry_for, for an O_PATH descriptor of the inode itself, below an inode of mount `parent_mount`.
   Result<fuse_entry_out> entry_for_fd(MountId parent_mount, UniqueFd path_fd);
   bool acquire_by_handle(const InodePtr& known, int directory_fd, const char* name);
-  // The inode that `stat` describes and `path_fd` is open on, with one lookup more; entered if it is new.
-  Result<InodePtr> acquire(const struct statx& stat, UniqueFd path_fd);
+  // The inode that `stat` describes and `path_fd` is open on, with one lookup more; entered if it is new,
+  // which may take `path_fd`.
+  Result<InodePtr> acquire(const struct statx& stat, UniqueFd& path_fd);
   // The same for a regular file that is open for I/O and stays so.
   Result<InodePtr> acquire_open(const struct statx& stat, int opened_fd, bool has_name);
   Result<InodeTable::Reach> reach_for(const struct statx& stat, UniqueFd& path_fd);
@@ -199,17 +200,14 @@ class PassthroughFs final : public FileSystem {
   template <class Make>
   Result<fuse_entry_out> make_entry(const Header& header, const char* name, std::uint32_t umask,
                                     const CreateExtensions& extensions, const Make& make);
-  void remove_unlabelled(int directory, const char* name, int fd) const;
+  static void take_back(int directory, const char* name, const struct statx& made);
   Result<CreateOut> do_create(const Header& header, const fuse_create_in& in, const NewEntry& entry);
   Result<CreateOut> create_new(const Header& header, const fuse_create_in& in, const char* name,
                                const CreateExtensions& extensions, int create_flags);
   Result<CreateOut> create_existing(const Header& header, const fuse_create_in& in, const char* name);
-  Result<CreateOut> enter_created(MountId parent_mount, UniqueFd opened, int flags, bool has_name);
+  Result<InodePtr> enter_created(const struct statx& stat, const UniqueFd& opened, bool has_name);
 
   // --- open.cc
-  // ENFILE when fewer descriptors are left for keep() than a new inode below `parent` and `opened` files
-  // need.
-  Result<void> check_descriptors_left(const Inode& parent, int opened) const;
   Result<fuse_open_out> do_open(NodeId node, const fuse_open_in& in);
   // What the guest asked of OPEN and CREATE: its O_* and its FUSE_OPEN_*.
   struct GuestOpen {
