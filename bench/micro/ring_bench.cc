@@ -30,7 +30,7 @@ class Ring {
             kGuestBase, (std::size_t{1} << 20) + DriverQueue::memory_size(kRingSize, options))),
         map_(*guestmem::MemoryMap::create(
             {*guestmem::MemoryRegion::map(memory_.description(), memory_.fd())})),
-        driver_(*memory_.allocate(DriverQueue::memory_size(kRingSize, options), 4096), kRingSize, options),
+        driver_(allocate(DriverQueue::memory_size(kRingSize, options)), kRingSize, options),
         device_(*DeviceQueue::create(driver_.setup(), map_,
                                      {.event_idx = options.event_idx,
                                       .indirect = options.indirect_entries != 0,
@@ -56,6 +56,12 @@ class Ring {
   }
 
  private:
+  guestmem::SharedMemory::Piece allocate(std::size_t size) {
+    const auto piece = memory_.allocate(size, 4096);
+    FUSEWIRE_CHECK(piece.has_value());
+    return *piece;
+  }
+
   guestmem::SharedMemory memory_;
   std::shared_ptr<const guestmem::MemoryMap> map_;
   DriverQueue driver_;
