@@ -93,7 +93,9 @@ Result<fuse_entry_out> PassthroughFs::entry_for(MountId parent_mount, int direct
 // statx(2) saw meanwhile was its own. Anything else is left to who opens what the name means now.
 bool PassthroughFs::acquire_by_handle(const InodePtr& known, int directory_fd, const char* name) {
   const auto handle = HostHandle::at(directory_fd, name);
-  return handle && known->handle() == *handle && inodes_.acquire_again(known);
+  if (!handle || known->handle() != *handle || !inodes_.acquire_again(known)) return false;
+  descriptors_.warm(known);
+  return true;
 }
 
 Result<fuse_entry_out> PassthroughFs::entry_for_fd(MountId parent_mount, UniqueFd path_fd) {

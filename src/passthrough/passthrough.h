@@ -2,10 +2,18 @@
 //
 // On the data path it stands last: the session calls its methods, it makes the system calls, and READ and
 // WRITE move data between the file and the guest's pages. Its methods are in these files:
-//   passthrough.cc  creation and end         negotiation.cc  INIT               lookup.cc     LOOKUP, FORGET,
-//   entries attributes.cc   GETATTR, SETATTR, ...    namespace.cc    links and names    create.cc     what
-//   makes new inodes open.cc         OPEN, RELEASE            data.cc         READ, WRITE, ...   directory.cc
-//   READDIR and its kin xattr.cc        extended attributes      lock.cc         GETLK, SETLK
+//   passthrough.cc   creation and end
+//   negotiation.cc   INIT
+//   lookup.cc        LOOKUP, FORGET, and how an inode becomes an entry
+//   attributes.cc    GETATTR, SETATTR, STATX, ACCESS, STATFS
+//   namespace.cc     links, renames, removals
+//   create.cc        what makes new inodes
+//   open.cc          OPEN, RELEASE, SYNCFS
+//   data.cc          what concerns open files; READ and WRITE are in data_read.cc and data_write.cc
+//   directory.cc     READDIR and its kin
+//   xattr.cc         extended attributes
+//   lock.cc          GETLK, SETLK, SETLKW
+// Inodes are kept by InodeTable, and reached through PathDescriptors.
 //
 // Threading: methods run in parallel, on queue threads and on the pool; init() and destroy() run alone. All
 // state is in tables that lock for themselves. What may block for long goes to the pool.

@@ -28,6 +28,16 @@ void PathDescriptors::offer(const InodePtr& inode, UniqueFd fd) {
   if (has_budget() && inode->install(fd)) added(inode);
 }
 
+void PathDescriptors::warm(const InodePtr& inode) {
+  if (!has_budget() || inode->held_fd() >= 0) return;
+  {
+    const std::lock_guard lock(mutex_);
+    if (queue_.size() >= budget_) return;
+  }
+  auto opened = inode->handle().open(inode->mount().fd(), O_PATH);
+  if (opened && opened->get() < limit_) offer(inode, std::move(*opened));
+}
+
 void PathDescriptors::added(const InodePtr& inode) {
   if (!has_budget()) return;
   enqueue(inode->node());
@@ -38,11 +48,6 @@ void PathDescriptors::added(const InodePtr& inode) {
     if (!victim) return;
     if (convert(*victim) == Converted::not_now) enqueue(victim->node());
   }
-}
-
-std::size_t PathDescriptors::queued() const {
-  const std::lock_guard lock(mutex_);
-  return queue_.size();
 }
 
 void PathDescriptors::enqueue(NodeId node) {

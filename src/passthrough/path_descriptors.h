@@ -67,11 +67,11 @@ class PathDescriptors {
 
   // `inode` has come into the table with a descriptor of its own. With a budget, others may lose theirs.
   void added(const InodePtr& inode);
+  // Opens a descriptor for an inode that has none, if nobody has to give one up for it: the next lookup needs
+  // no handle then.
+  void warm(const InodePtr& inode);
   // Lends `fd`, an O_PATH descriptor of it, to an inode that has none. Without a budget `fd` is just closed.
   void offer(const InodePtr& inode, UniqueFd fd);
-
-  // Inodes that are waiting to lose their descriptors, and such as have meanwhile; for tests.
-  std::size_t queued() const;
 
  private:
   enum class Converted { yes, not_now, never };
@@ -88,7 +88,7 @@ class PathDescriptors {
   const int limit_;
   std::size_t budget_ = 0;  // 0: there is none
 
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   std::deque<NodeId> queue_;
 };
 

@@ -204,6 +204,17 @@ TEST_P(PathDescriptorsTest, OpenFiles_TakeAllThatIsLeft_AndNamesGoOn) {
   EXPECT_EQ(share->create("c", O_RDWR | O_CREAT, 0600).error, 0);
 }
 
+TEST_P(PathDescriptorsTest, CreatedFile_GetsItsDescriptorWithTheNextLookup) {
+  const auto before = descriptors();
+  const auto made = share->create("a", O_RDWR | O_CREAT, 0600).as<CreateOut>();
+  EXPECT_EQ(descriptors(), before + 1);
+  const NodeId node{made.entry.nodeid};
+  EXPECT_EQ(share->release(node, made.open.fh).error, 0);
+  EXPECT_EQ(descriptors(), before);
+  for (int round = 0; round < 3; ++round) EXPECT_EQ(share->node("a"), node);
+  EXPECT_EQ(descriptors(), before + 1);
+}
+
 TEST_P(PathDescriptorsTest, Forgotten_GivesDescriptorsBack) {
   make_files(kMany);
   const auto before = descriptors();
