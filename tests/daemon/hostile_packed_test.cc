@@ -1,7 +1,9 @@
 // Packed rings and their chains that break the rules: the chain comes back empty or the ring is given up, and
 // the same daemon goes on serving.
+#include <algorithm>
 #include <cstring>
 #include <random>
+#include <span>
 
 #include "daemon/client.h"
 
@@ -36,7 +38,8 @@ class HostilePacked : public DaemonTest {
     return queue.wait_used(cookie);
   }
   void write_table(const std::vector<vring_packed_desc>& content) {
-    std::memcpy(guest().memory().host(table), content.data(), content.size() * sizeof content[0]);
+    const auto bytes = std::as_bytes(std::span(content));
+    std::ranges::copy(bytes, guest().memory().host(table));
   }
   std::uint32_t request_size() const { return static_cast<std::uint32_t>(request.size()); }
   // The ring is given up, its neighbour is not.
