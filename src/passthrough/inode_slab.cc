@@ -35,8 +35,11 @@ InodeSlab::~InodeSlab() {
 }
 
 InodeSlab::Chunk& InodeSlab::chunk_of(const Inode& inode) {
-  // SAFETY: chunks are aligned to their size, and a Chunk stands at the beginning of each.
-  return *reinterpret_cast<Chunk*>(reinterpret_cast<std::uintptr_t>(&inode) & ~(kChunkSize - 1));
+  // SAFETY: chunks are aligned to their size, and a Chunk stands at the beginning of each. Its memory is
+  // never const, whatever the inode is seen as.
+  const auto* const at = reinterpret_cast<const std::byte*>(&inode);
+  const auto* const begin = at - reinterpret_cast<std::uintptr_t>(at) % kChunkSize;
+  return *reinterpret_cast<Chunk*>(const_cast<std::byte*>(begin));
 }
 
 Inode* InodeSlab::place(Chunk& chunk, std::uint32_t number) {

@@ -3,6 +3,7 @@
 
 #include <string_view>
 
+#include "base/log.h"
 #include "passthrough/answer.h"
 #include "passthrough/c_string.h"
 #include "passthrough/passthrough.h"
@@ -166,8 +167,10 @@ void PassthroughFs::entered(const InodePtr& inode) {
   if (fd < 0) return;
   // A mount is best held by a directory (usually its topmost): held by a file, that would live on after it
   // was removed. When it cannot be held, its inodes keep their descriptors.
-  if (inode->is_directory() && inode->mount().fd() < 0)
-    (void)mounts_.hold_for_good(inode->mount(), fd, inode->type(), proc_);
+  if (inode->is_directory() && inode->mount().fd() < 0) {
+    if (const auto held = mounts_.hold_for_good(inode->mount(), fd, inode->type(), proc_); !held)
+      log::debug("no file handles in mount {}: {}", inode->mount().id(), to_string(held.error()));
+  }
   descriptors_.added(inode);
 }
 

@@ -40,22 +40,23 @@ void PathDescriptors::warm(const InodePtr& inode) {
 
 void PathDescriptors::added(const InodePtr& inode) {
   if (!has_budget()) return;
-  enqueue(inode->node());
+  if (!enqueue(inode->node())) return;
   // One goes for one that comes; more are tried when some could not go before.
   constexpr int kMostAttempts = 8;
   for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
     const InodePtr victim = next_victim();
     if (!victim) return;
-    if (convert(*victim) == Converted::not_now) enqueue(victim->node());
+    if (convert(*victim) == Converted::not_now && !enqueue(victim->node())) return;
   }
 }
 
-void PathDescriptors::enqueue(NodeId node) {
+bool PathDescriptors::enqueue(NodeId node) {
   const std::lock_guard lock(mutex_);
   try {
     queue_.push_back(node);
+    return true;
   } catch (const std::bad_alloc&) {
-    // The inode keeps its descriptor until it is forgotten, which is no reason to fail a request.
+    return false;
   }
 }
 
@@ -69,10 +70,10 @@ InodePtr PathDescriptors::next_victim() {
       node = queue_.front();
       queue_.pop_front();
     }
-    const InodePtr inode = inodes_.find_quietly(node);
+    InodePtr inode = inodes_.find_quietly(node);
     if (!inode || inode->held_fd() < 0) continue;  // forgotten
     if (!inode->take_used()) return inode;
-    enqueue(node);
+    if (!enqueue(node)) return {};
   }
   return {};
 }

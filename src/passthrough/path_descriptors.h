@@ -76,7 +76,9 @@ class PathDescriptors {
  private:
   enum class Converted { yes, not_now, never };
 
-  void enqueue(NodeId node);
+  // False when there is no memory: the inode keeps its descriptor until it is forgotten then, which is no
+  // reason to fail a request.
+  bool enqueue(NodeId node);
   // The next inode that is to lose its descriptor; null when the budget is kept, or all that were looked at
   // are in use.
   InodePtr next_victim();
