@@ -3,11 +3,12 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <bit>
+#include <chrono>
 #include <cstring>
 #include <limits>
 #include <memory>
 #include <new>
+#include <thread>
 
 #include "base/check.h"
 
@@ -60,9 +61,15 @@ Result<UniqueFd> HostHandle::open(int mount_fd, int flags) const {
   kernel.get()->handle_bytes = size_;
   kernel.get()->handle_type = type_;
   std::memcpy(kernel.bytes(), bytes_.data(), size_);
-  UniqueFd opened(::open_by_handle_at(mount_fd, kernel.get(), flags | O_CLOEXEC));
-  if (!opened) return fail_errno();
-  return opened;
+  // ext4 says ENOMEM while it makes a new inode under the number of one that is gone, and ESTALE the moment
+  // after; a guest tries again for ESTALE only.
+  constexpr int kMostAttempts = 10;
+  for (int attempt = 1;; ++attempt) {
+    UniqueFd opened(::open_by_handle_at(mount_fd, kernel.get(), flags | O_CLOEXEC));
+    if (opened) return opened;
+    if (errno != ENOMEM || attempt == kMostAttempts) return fail_errno();
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  }
 }
 
 std::byte* StoredHandle::heap() const {
