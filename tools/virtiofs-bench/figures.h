@@ -47,8 +47,8 @@ Figures median(const std::vector<Figures>& runs);
 
 // What one server gave for one case.
 struct Cell {
-  std::vector<Figures> runs;
-  std::string obstacle;  // why there are none
+  std::vector<Figures> runs = {};
+  std::string obstacle = {};  // why there are none
 };
 struct Row {
   Case point;

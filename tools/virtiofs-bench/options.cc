@@ -30,8 +30,12 @@ std::string workload_list() {
 
 void declare(CLI::App& app, Options& options, Raw& raw) {
   app.footer(workload_list());
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // but for lists
   app.set_version_flag("--version", "virtiofs-bench " FUSEWIRE_VERSION, "Print the version and exit");
-  const auto list = [](CLI::Option* option) { return option->delimiter(',')->allow_extra_args(false); };
+  const auto list = [](CLI::Option* option) {
+    return option->delimiter(',')->allow_extra_args(false)->multi_option_policy(
+        CLI::MultiOptionPolicy::TakeAll);
+  };
 
   app.add_option("--socket", options.socket, "Measure the server that listens here")->type_name("SOCKET");
   app.add_option("--pid", options.pid, "Its process, if another than the one that listens")
@@ -41,7 +45,8 @@ void declare(CLI::App& app, Options& options, Raw& raw) {
       ->type_name("CMD");
   app.add_option("--peer", raw.peers, "Start another one to compare with; may be repeated")
       ->type_name("CMD")
-      ->allow_extra_args(false);
+      ->allow_extra_args(false)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   list(app.add_option("--names", options.names, "What to call the servers, in that order")
            ->type_name("NAME,..."));
   app.add_option(

@@ -36,23 +36,28 @@ std::string label(const Row& row, const Measured& measured) {
 std::string gnuplot_script(const Measured& measured, const std::string& path) {
   const std::size_t servers = measured.servers.size();
   const bool relative = servers > 1;
+  std::size_t shown = 0;
   std::string script = "$data << END_OF_DATA\n";
   for (const Row& row : measured.rows) {
     const double unit = relative ? median(row.servers[1].runs).operations_per_second : 1;
+    if (unit <= 0) continue;  // nothing to compare with
+    ++shown;
     script += quoted(label(row, measured));
     for (const Cell& cell : row.servers) {
       const double value = median(cell.runs).operations_per_second;
-      script += unit > 0 && value > 0 ? fmt::format(" {:.4f}", value / unit) : " NaN";
+      script += value > 0 ? fmt::format(" {:.4f}", value / unit) : " NaN";
     }
     script += '\n';
   }
   script += "END_OF_DATA\n";
-  const std::size_t width = std::max<std::size_t>(480, 160 + measured.rows.size() * (20 + 16 * servers));
+  const std::size_t width = std::max<std::size_t>(480, 120 + shown * (20 + 12 * servers));
   script += fmt::format("set terminal svg size {},480 dynamic enhanced background rgb 'white'\n", width);
   script += fmt::format("set output {}\n", quoted(path));
   script +=
-      "set style data histogram\nset style histogram cluster gap 1\nset style fill solid 0.85 border -1\n"
-      "set boxwidth 0.9\nset grid ytics\nset xtics rotate by -40 noenhanced\nset key top left noenhanced\n";
+      "set style data histogram\nset style histogram cluster gap 1\nset style fill solid noborder\n"
+      "set boxwidth 0.9\nset grid ytics\nset border 3\nset tics nomirror\n"
+      "set xtics rotate by -40 noenhanced\nset key above left noenhanced\n"
+      "set linetype 1 lc rgb '#1f5fa8'\nset linetype 2 lc rgb '#b0b5bc'\nset linetype 3 lc rgb '#d9a441'\n";
   script += relative
                 ? fmt::format("set ylabel {} noenhanced\nset yrange [0:*]\n",
                               quoted(fmt::format("operations per second, {} = 1", measured.servers[1].name)))

@@ -11,11 +11,13 @@
 namespace fusewire::bench {
 namespace {
 
-constexpr unsigned kForgetDepth = 256;
+constexpr unsigned kForgetDepth = 1024;
 constexpr std::size_t kForgetStride = 64;
 constexpr std::size_t kClientData = std::size_t{1} << 20;
 constexpr unsigned kBuildDepth = 32;
-constexpr std::size_t kBuildData = std::size_t{128} << 10;
+constexpr std::size_t kBuildPages = 32;
+// Headers and arguments of a request and its reply (FUSE_HEADER_OVERHEAD in fs/fuse/virtio_fs.c).
+constexpr std::size_t kHeaderBuffers = 4;
 
 std::size_t slot_bytes(std::size_t data) {
   return kPageSize + (data + kPageSize - 1) / kPageSize * kPageSize;
@@ -26,7 +28,7 @@ std::size_t arena_bytes(const Options& options) {
   std::size_t data = 0;
   for (const WorkloadKind* kind : options.workloads) data = std::max(data, kind->data_bytes);
   return std::max(*std::ranges::max_element(options.depths) * slot_bytes(data),
-                  kBuildDepth * slot_bytes(kBuildData));
+                  kBuildDepth * slot_bytes(kBuildPages * kPageSize));
 }
 
 // "virtiofsd" of "/usr/lib/qemu/virtiofsd --socket-path=..."
@@ -100,8 +102,18 @@ Expected<void> Target::prepare(const Options& options) {
   limits_ = *init;
   ring_size_ = options.ring_size;
   tree_.sizes = options.tree;
-  auto places = slots(0, kBuildDepth, kBuildData);
+  auto places = build_slots();
   return TreeBuilder(*client_, server_->request_queue(0), link_, *forgets_, places).build(tree_);
+}
+
+std::size_t Target::descriptors(std::size_t pages) const {
+  return (features() & virtio::kIndirectDesc) != 0 ? 1 : pages + kHeaderBuffers;
+}
+
+std::vector<Slot> Target::build_slots() const {
+  const std::size_t pages = std::min<std::size_t>(kBuildPages, ring_size_ - kHeaderBuffers);
+  const auto depth = static_cast<unsigned>(ring_size_ / descriptors(pages));
+  return slots(0, std::min(depth, kBuildDepth), pages * kPageSize);
 }
 
 std::vector<Slot> Target::slots(unsigned queue, unsigned depth, std::size_t data_bytes) const {
@@ -126,10 +138,10 @@ std::string Target::obstacle(const Case& point) const {
   if (pages > max_pages || data > limits_.max_write)
     return fmt::format("it takes requests of up to {} KiB",
                        std::min(max_pages * kPageSize, std::size_t{limits_.max_write}) >> 10);
-  // Linux keeps a request within the ring, indirect descriptors or not (FUSE_HEADER_OVERHEAD).
-  if (pages + 4 > ring_size_) return fmt::format("{} pages do not fit into a ring of {}", pages, ring_size_);
-  const bool indirect = (features() & virtio::kIndirectDesc) != 0;
-  if (point.depth * (indirect ? 1 : pages + 4) > ring_size_)
+  // Linux keeps a request within the ring, indirect descriptors or not.
+  if (pages + kHeaderBuffers > ring_size_)
+    return fmt::format("{} pages do not fit into a ring of {}", pages, ring_size_);
+  if (point.depth * descriptors(pages) > ring_size_)
     return fmt::format("{} requests do not fit into a ring of {}", point.depth, ring_size_);
   return {};
 }
@@ -221,7 +233,7 @@ Expected<RunResult> Target::run(const Case& point, const Options& options) {
 }
 
 Expected<void> Target::close() {
-  auto places = slots(0, kBuildDepth, kBuildData);
+  auto places = build_slots();
   auto done = TreeBuilder(*client_, server_->request_queue(0), link_, *forgets_, places).remove(tree_);
   if (done) done = client_->destroy();
   if (done) done = server_->stop();

@@ -66,6 +66,10 @@ class Target {
   explicit Target(const std::atomic<bool>& interrupted) : link_{-1, interrupted} {}
   Expected<void> connect(const Options& options);
   Expected<void> prepare(const Options& options);
+  // What a request with so many pages takes of the ring.
+  std::size_t descriptors(std::size_t pages) const;
+  // Slots to make the tree with, as many as the ring allows.
+  std::vector<Slot> build_slots() const;
   // Fresh slots of queue `queue`.
   std::vector<Slot> slots(unsigned queue, unsigned depth, std::size_t data_bytes) const;
   // What the threads of a run work with.
