@@ -79,6 +79,9 @@ void declare(CLI::App& app, Options& options, Raw& raw) {
       ->type_name("N")
       ->check(CLI::Range(16U, 32768U));
   app.add_flag("--packed", options.packed, "Packed rings, where the server offers them");
+  app.add_option("--known", options.tree.known, "Files that stay looked up all the time (default: 1024)")
+      ->type_name("N")
+      ->check(CLI::Range(1U, 10'000'000U));
   app.add_option("--files", options.tree.entries, "Entries of the directory of readdirplus (default: 10000)")
       ->type_name("N")
       ->check(CLI::Range(1U, 1'000'000U));

@@ -40,6 +40,7 @@ ordered_json settings(const Options& options) {
           {"rounds", options.rounds},
           {"ring_size", options.ring_size},
           {"packed", options.packed},
+          {"known", options.tree.known},
           {"files", options.tree.entries},
           {"storm_files", options.tree.storm_directories * options.tree.storm_files},
           {"file_size", options.tree.data_bytes},

@@ -12,10 +12,10 @@ constexpr std::size_t k1m = std::size_t{1} << 20;
 
 constexpr std::array kKinds{
     WorkloadKind{"nop", "an opcode that no server knows, answered ENOSYS", "request", 0, make_nop},
-    WorkloadKind{"getattr", "GETATTR of one of 1024 files", "request", 0, make_getattr},
-    WorkloadKind{"lookup-hit", "LOOKUP of one of 1024 names that are known", "request", 0, make_lookup_hit},
+    WorkloadKind{"getattr", "GETATTR of a file that is known", "request", 0, make_getattr},
+    WorkloadKind{"lookup-hit", "LOOKUP of a name that is known", "request", 0, make_lookup_hit},
     WorkloadKind{"lookup-miss", "LOOKUP of a name that is not there", "request", 0, make_lookup_miss},
-    WorkloadKind{"open-release", "OPEN and RELEASE of one of 1024 files", "pair", 0, make_open_release},
+    WorkloadKind{"open-release", "OPEN and RELEASE of a file that is known", "pair", 0, make_open_release},
     WorkloadKind{"create-unlink", "CREATE, RELEASE, UNLINK and FORGET of a new file", "file", 0,
                  make_create_unlink},
     WorkloadKind{"readdirplus", "passes over a directory: OPENDIR, READDIRPLUS, RELEASEDIR, FORGETs", "entry",
