@@ -14,6 +14,7 @@ void not_implemented(Call<Op> call) {
 
 Result<void> FileSystem::init(Negotiation&) { return {}; }
 void FileSystem::destroy() {}
+std::unique_ptr<ThreadWork> FileSystem::thread_work() { return nullptr; }
 void FileSystem::forget_node(NodeId, std::uint64_t) {}
 
 void FileSystem::forget(Call<op::Forget> call) { forget_node(call.header.node, call.in.nlookup); }

@@ -9,9 +9,12 @@
 // method out is a decision. Two exceptions: forget does nothing, and batch_forget calls forget for each item.
 #pragma once
 
+#include <memory>
+
 #include "base/result.h"
 #include "fuse/call.h"
 #include "fuse/negotiate.h"
+#include "fuse/thread_work.h"
 
 namespace fusewire {
 
@@ -32,6 +35,10 @@ class FileSystem {
 
 #define FUSE_OP(method, Type, opcode, In, Tail, Reply) virtual void method(Call<op::Type> call);
 #include "fuse/ops.def"
+
+  // A thread of the transport starts to serve calls: the work that the file system wants to do in it besides,
+  // or null (the default). On that thread; it is destroyed there too, when the thread ends.
+  virtual std::unique_ptr<ThreadWork> thread_work();
 
   // One item of BATCH_FORGET; FORGET itself comes through forget(Call) whose default calls this.
   virtual void forget_node(NodeId node, std::uint64_t lookups);

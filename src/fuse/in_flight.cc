@@ -3,12 +3,20 @@
 #include <utility>
 #include <vector>
 
+#include "fuse/thread_work.h"
+
 namespace fusewire {
 
 void InFlight::enter(Slot& slot) {
   Shard& shard = shard_of(slot);
   std::unique_lock lock(shard.mutex);
-  shard.changed.wait(lock, [&] { return !shard.closed; });
+  if (shard.closed) {
+    // What closed it waits for all requests, those too that only this thread can go on with.
+    lock.unlock();
+    ThreadWork::finish_all_of_this_thread();
+    lock.lock();
+    shard.changed.wait(lock, [&] { return !shard.closed; });
+  }
   slot.previous_ = nullptr;
   slot.next_ = shard.first;
   if (shard.first != nullptr) shard.first->previous_ = &slot;
@@ -26,6 +34,7 @@ void InFlight::leave(Slot& slot) {
 }
 
 void InFlight::exclusive(const std::function<void()>& section) {
+  ThreadWork::finish_all_of_this_thread();
   const std::lock_guard one_at_a_time(exclusive_mutex_);
   for (Shard& shard : shards_) {
     const std::lock_guard lock(shard.mutex);

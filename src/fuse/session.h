@@ -32,6 +32,9 @@ class Session {
   // Serves the request in `slot` (see slot.h for what the transport promises). From any thread.
   void submit(Slot& slot);
 
+  // For a thread of the transport before its first submit(): see FileSystem::thread_work().
+  std::unique_ptr<ThreadWork> thread_work() { return file_system_.thread_work(); }
+
   // Ends the waits (locks, interrupts that wait for their request) of the requests of one queue, so that all
   // of its slots come back soon. From any thread but one whose own request is being served.
   void end_waits(unsigned queue);

@@ -14,8 +14,6 @@ namespace {
 
 // More than any device asks for, up to the page size.
 constexpr std::size_t kAlignment = 4096;
-// No device has smaller blocks.
-constexpr std::size_t kLeastBlock = 512;
 
 struct Free {
   void operator()(std::byte* memory) const { std::free(memory); }
@@ -75,7 +73,7 @@ Progress transfer(IoVecs& list, std::uint64_t offset, int at_end, const Direct& 
     }
     list.drop_front(static_cast<std::size_t>(moved));
     progress.done += static_cast<std::size_t>(moved);
-    // Part of a block: the file ends in it, and an offset inside of a block would be refused.
+    // An offset inside of a block would be refused.
     if (static_cast<std::size_t>(moved) % kLeastBlock != 0) break;
   }
   return progress;

@@ -18,6 +18,9 @@ namespace fusewire::io {
 Progress read_direct_at(int fd, IoVecs& to, std::uint64_t offset);
 Progress write_direct_at(int fd, IoVecs& from, std::uint64_t offset, int flags = 0);
 
+// No device has smaller blocks: where a transfer ends inside of one, the file ends.
+inline constexpr std::size_t kLeastBlock = 512;
+
 // The most that one call moves through the buffer.
 inline constexpr std::size_t kBounceSize = std::size_t{256} * 1024;
 

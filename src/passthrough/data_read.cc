@@ -1,5 +1,5 @@
 // READ: from the page cache straight into the guest's pages on the queue's own thread; what is not in the
-// cache, and direct I/O, on a thread of the pool.
+// cache, and direct I/O, through the thread's io_uring, or where there is none on a thread of the pool.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -10,6 +10,7 @@
 
 #include "io/blocking.h"
 #include "io/direct.h"
+#include "io/ring.h"
 #include "io/worker_pool.h"
 #include "passthrough/answer.h"
 #include "passthrough/passthrough.h"
@@ -72,6 +73,39 @@ bool read_cached(Reading& reading) {
   }
 }
 
+bool is_direct(const Reading& reading) { return (reading.file->flags & O_DIRECT) != 0; }
+
+void read_on_pool(io::WorkerPool& pool, Reading reading) {
+  pool.submit([moved = std::move(reading)]() mutable { read_waiting(moved); });
+}
+
+void read_in_background(io::WorkerPool& pool, Reading reading);
+
+// `result` as preadv(2) has it, or a negative errno.
+void go_on(io::WorkerPool& pool, Reading reading, int result) {
+  // What the ring cannot do, a thread can: among it direct I/O to memory that the device does not take.
+  if (result == -EINVAL || result == -EAGAIN || result == -EINTR || result == -EOPNOTSUPP)
+    return read_on_pool(pool, std::move(reading));
+  if (result < 0) return finish(reading, -result);
+  reading.rest.drop_front(static_cast<std::size_t>(result));
+  reading.done += static_cast<std::size_t>(result);
+  const bool in_block = is_direct(reading) && static_cast<std::size_t>(result) % io::kLeastBlock != 0;
+  if (result == 0 || reading.rest.empty() || in_block || at_end_of_file(reading)) return finish(reading, 0);
+  read_in_background(pool, std::move(reading));
+}
+
+void read_in_background(io::WorkerPool& pool, Reading reading) {
+  io::Ring* const ring = io::Ring::of_this_thread();
+  const std::uint64_t offset = reading.call.in.offset + reading.done;
+  if (ring == nullptr || !ring->has_room() || !io::is_file_range(offset, reading.rest.size()))
+    return read_on_pool(pool, std::move(reading));
+  const int fd = reading.file->fd.get();
+  const std::span<const iovec> to = reading.rest.head();
+  ring->read(fd, to, offset, [&pool, moved = std::move(reading)](int result) mutable {
+    go_on(pool, std::move(moved), result);
+  });
+}
+
 }  // namespace
 
 void PassthroughFs::read(Call<op::Read> call) {
@@ -82,11 +116,11 @@ void PassthroughFs::read(Call<op::Read> call) {
   OpenFile& file = *reading.file;
   // SAFETY: relaxed, see read_cached().
   const bool probes_cache = file.probes_cache.load(std::memory_order_relaxed);
-  if ((file.flags & O_DIRECT) == 0 && pool().max_threads() != 0) {
+  if (!is_direct(reading) && pool().max_threads() != 0) {
     if (probes_cache && read_cached(reading)) return;
     if (file.storage() == StorageKind::memory) return read_waiting(reading);
   }
-  pool().submit([moved = std::move(reading)]() mutable { read_waiting(moved); });
+  read_in_background(pool(), std::move(reading));
 }
 
 }  // namespace fusewire::passthrough

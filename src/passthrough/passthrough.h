@@ -69,6 +69,7 @@ class PassthroughFs final : public FileSystem {
 
   Result<void> init(Negotiation& negotiation) override;
   void destroy() override;
+  std::unique_ptr<ThreadWork> thread_work() override;
 
   void lookup(Call<op::Lookup> call) override;
   void forget_node(NodeId node, std::uint64_t lookups) override;

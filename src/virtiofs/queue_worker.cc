@@ -43,9 +43,9 @@ void signal_event(const UniqueFd& event) {
   }
 }
 
-bool watch(const UniqueFd& epoll, const UniqueFd& fd, std::uint32_t events) {
-  epoll_event event{.events = events, .data = {.fd = fd.get()}};
-  return ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd.get(), &event) == 0;
+bool watch(const UniqueFd& epoll, int fd, std::uint32_t events) {
+  epoll_event event{.events = events, .data = {.fd = fd}};
+  return ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
 }  // namespace
@@ -56,7 +56,7 @@ Result<std::unique_ptr<QueueWorker>> QueueWorker::create(Session& session, unsig
   if (!epoll) return fail_errno();
   UniqueFd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake) return fail_errno();
-  if (!watch(epoll, wake, EPOLLIN)) return fail_errno();
+  if (!watch(epoll, wake.get(), EPOLLIN)) return fail_errno();
   return std::unique_ptr<QueueWorker>(
       new QueueWorker(session, queue_index, options, std::move(epoll), std::move(wake)));
 }
@@ -92,7 +92,7 @@ Result<void> QueueWorker::start(const virtio::RingSetup& ring, virtio::QueueOpti
     }
     if (kick) {
       // Edge-triggered: each write to the event is one wake-up, and its counter need not be read.
-      if (!watch(epoll_, kick, EPOLLIN | EPOLLET)) {
+      if (!watch(epoll_, kick.get(), EPOLLIN | EPOLLET)) {
         result = fail_errno();
         return;
       }
@@ -211,10 +211,14 @@ void QueueWorker::complete(QueueSlot& slot) {
 void QueueWorker::run() {
   current_worker = this;
   if (cpu_) stay_on_cpu();
+  // The high-priority queue has nothing that waits.
+  auto work = queue_index_ == 0 ? nullptr : session_.thread_work();
+  if (work != nullptr && !watch(epoll_, work->event_fd(), EPOLLIN)) work.reset();
+  work_ = work.get();
   pthread_setname_np(pthread_self(), fmt::format("fsq{}", queue_index_).c_str());
   for (;;) {
     run_tasks();
-    if (exit_) return;
+    if (exit_) break;
     if (!take_turn() && !poll()) sleep();
   }
 }
@@ -249,6 +253,7 @@ bool QueueWorker::take_turn() {
     busy = true;
   });
   busy |= serve_batch();
+  if (work_ != nullptr) busy |= work_->turn();
   publish(true);
   return busy;
 }
@@ -343,20 +348,21 @@ bool QueueWorker::serving() const { return queue_ && accepting_ && enabled_; }
 
 bool QueueWorker::poll() {
   return serving() && busy_poll_.wait([this] {
-    return queue_->has_available() || has_tasks_.load(std::memory_order_relaxed) || !completed_.empty();
+    return queue_->has_available() || has_tasks_.load(std::memory_order_relaxed) || !completed_.empty() ||
+           work_ready();
   });
 }
 
 void QueueWorker::sleep() {
   sleeping_.store(true);
   // A chain that came just now may bring no kick.
-  if (has_tasks_.load() || !completed_.empty() || (serving() && queue_->enable_kicks())) {
+  if (has_tasks_.load() || !completed_.empty() || work_ready() || (serving() && queue_->enable_kicks())) {
     sleeping_.store(false);
     return;
   }
   const bool poll_ring = serving() && !kick_;
   busy_poll_.falls_asleep();
-  std::array<epoll_event, 2> events;
+  std::array<epoll_event, 3> events;
   const int count =
       ::epoll_wait(epoll_.get(), events.data(), events.size(), poll_ring ? kPollMilliseconds : -1);
   sleeping_.store(false);

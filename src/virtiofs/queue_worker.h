@@ -100,6 +100,7 @@ class QueueWorker {
   // signalled only if it says (by the event index) that it sleeps; else one signal for the turn must do.
   void publish(bool may_signal);
   bool serving() const;
+  bool work_ready() const { return work_ != nullptr && work_->ready(); }
   bool poll();
   void sleep();
   void ring_broken();
@@ -123,6 +124,7 @@ class QueueWorker {
 
   // The worker's own.
   bool exit_ = false;
+  ThreadWork* work_ = nullptr;  // what the file system has going on in this thread
   bool enabled_ = false;
   bool broken_reported_ = false;
   BusyPoll busy_poll_;
