@@ -15,7 +15,7 @@ class ThreadWork {
   ThreadWork(const ThreadWork&) = delete;
   ThreadWork& operator=(const ThreadWork&) = delete;
 
-  // Readable when turn() has something to do.
+  // Signalled when turn() has something to do, to be watched edge-triggered.
   virtual int event_fd() const = 0;
   // Whether it has, without a system call.
   virtual bool ready() const = 0;

@@ -1,5 +1,7 @@
 #include "io/ring.h"
 
+#include <sys/eventfd.h>
+
 #include <atomic>
 #include <cerrno>
 #include <utility>
@@ -20,7 +22,9 @@ constexpr unsigned kWorkWhenAsked =
 
 Result<std::unique_ptr<Ring>> Ring::create(unsigned entries) {
   FUSEWIRE_CHECK(ring_of_this_thread == nullptr);
-  std::unique_ptr<Ring> ring(new Ring(entries));
+  UniqueFd event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!event) return fail_errno();
+  std::unique_ptr<Ring> ring(new Ring(entries, std::move(event)));
   int error = io_uring_queue_init(entries, &ring->ring_, kWorkWhenAsked);
   if (error == -EINVAL) error = io_uring_queue_init(entries, &ring->ring_, 0);
   if (error != 0) {
@@ -28,6 +32,8 @@ Result<std::unique_ptr<Ring>> Ring::create(unsigned entries) {
     return fail(-error);
   }
   ring_of_this_thread = ring.get();
+  error = io_uring_register_eventfd(&ring->ring_, ring->event_.get());
+  if (error != 0) return fail(-error);
   return ring;
 }
 

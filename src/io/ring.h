@@ -15,6 +15,7 @@
 #include <span>
 
 #include "base/result.h"
+#include "base/unique_fd.h"
 
 namespace fusewire::io {
 
@@ -45,15 +46,17 @@ class Ring {
   bool ready() const;
   // Waits until nothing is in flight any more.
   void finish_all();
-  // Readable when ready(): for a thread that sleeps in epoll_wait(2).
-  int fd() const { return ring_.ring_fd; }
+  // An event that is signalled when ready() becomes true: for a thread that sleeps in epoll_wait(2), watched
+  // edge-triggered. (The ring's own descriptor does not become readable for work that waits to be asked for.)
+  int event_fd() const { return event_.get(); }
 
  private:
-  explicit Ring(unsigned entries) : entries_(entries) {}
+  Ring(unsigned entries, UniqueFd event) : entries_(entries), event_(std::move(event)) {}
   bool take_completions();
 
   const unsigned entries_;
   unsigned in_flight_ = 0;
+  UniqueFd event_;
   io_uring ring_{};
 };
 

@@ -36,7 +36,7 @@ class RingTest : public ::testing::Test {
 
   // Waits for completions as a worker does.
   void sleep_and_turn() {
-    pollfd event{ring_->fd(), POLLIN, 0};
+    pollfd event{ring_->event_fd(), POLLIN, 0};
     while (!ring_->turn()) ASSERT_EQ(::poll(&event, 1, 30'000), 1);
   }
 

@@ -15,7 +15,7 @@ constexpr unsigned kRingEntries = 256;
 class RingWork final : public ThreadWork {
  public:
   explicit RingWork(std::unique_ptr<io::Ring> ring) : ring_(std::move(ring)) {}
-  int event_fd() const override { return ring_->fd(); }
+  int event_fd() const override { return ring_->event_fd(); }
   bool ready() const override { return ring_->ready(); }
   bool turn() override { return ring_->turn(); }
   void finish_all() override { ring_->finish_all(); }

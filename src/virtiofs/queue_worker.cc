@@ -213,7 +213,7 @@ void QueueWorker::run() {
   if (cpu_) stay_on_cpu();
   // The high-priority queue has nothing that waits.
   auto work = queue_index_ == 0 ? nullptr : session_.thread_work();
-  if (work != nullptr && !watch(epoll_, work->event_fd(), EPOLLIN)) work.reset();
+  if (work != nullptr && !watch(epoll_, work->event_fd(), EPOLLIN | EPOLLET)) work.reset();
   work_ = work.get();
   pthread_setname_np(pthread_self(), fmt::format("fsq{}", queue_index_).c_str());
   for (;;) {
