@@ -17,24 +17,18 @@ std::unexpected<std::string> failed(const std::string& what, int error) {
   return std::unexpected(fmt::format("{}: {}", what, to_string(Errno{error})));
 }
 
-std::expected<std::string, std::string> absolute(const std::string& path) {
-  const std::unique_ptr<char, decltype(&free)> resolved(realpath(path.c_str(), nullptr), &free);
-  if (!resolved) return failed("cannot mount on " + path, errno);
-  return std::string(resolved.get());
-}
-
-std::expected<void, std::string> mount_as_root(const std::string& path, mode_t root_mode,
-                                               const MountOptions& options, const Channel& channel) {
+std::expected<void, std::string> mount_as_root(const std::string& path, const MountOptions& options,
+                                               const Channel& channel) {
   const std::string type = options.subtype.empty() ? "fuse" : "fuse." + options.subtype;
   const std::string source = options.fsname.empty() ? "fuse" : options.fsname;
-  const std::string data = kernel_data(options, channel.fd(), root_mode, getuid(), getgid());
+  const std::string data = kernel_data(options, channel.fd(), S_IFDIR, getuid(), getgid());
   if (::mount(source.c_str(), path.c_str(), type.c_str(), options.flags, data.c_str()) != 0)
     return failed(fmt::format("mounting on {} with {}", path, data), errno);
   return {};
 }
 
-std::expected<Channel, std::string> mount_channel(const std::string& path, mode_t root_mode,
-                                                  const MountOptions& options, bool by_fusermount) {
+std::expected<Channel, std::string> mount_channel(const std::string& path, const MountOptions& options,
+                                                  bool by_fusermount) {
   if (by_fusermount) {
     auto fd = fusermount_mount(path, list_of(options));
     if (!fd) return std::unexpected(fmt::format("mounting on {}: {}", path, fd.error()));
@@ -47,7 +41,7 @@ std::expected<Channel, std::string> mount_channel(const std::string& path, mode_
     return std::unexpected(fmt::format("cannot open /dev/fuse: {}: is the kernel's fuse module there?",
                                        to_string(channel.error())));
   }
-  if (auto mounted = mount_as_root(path, root_mode, options, *channel); !mounted)
+  if (auto mounted = mount_as_root(path, options, *channel); !mounted)
     return std::unexpected(mounted.error());
   return std::move(*channel);
 }
@@ -63,17 +57,21 @@ Result<Mount::Identity> Mount::identify(const std::string& path) {
   return Identity{status.stx_mnt_id, status.stx_dev_major, status.stx_dev_minor};
 }
 
+std::expected<std::string, std::string> Mount::resolve(const std::string& mountpoint) {
+  const std::unique_ptr<char, decltype(&free)> path(realpath(mountpoint.c_str(), nullptr), &free);
+  struct stat status{};
+  if (!path || stat(path.get(), &status) != 0) return failed("cannot mount on " + mountpoint, errno);
+  if (!S_ISDIR(status.st_mode))
+    return std::unexpected(fmt::format("cannot mount on {}: it is no directory", mountpoint));
+  return std::string(path.get());
+}
+
 std::expected<Mount::Made, std::string> Mount::create(const std::string& mountpoint,
                                                       const MountOptions& options) {
-  auto path = absolute(mountpoint);
+  auto path = resolve(mountpoint);
   if (!path) return std::unexpected(path.error());
-  struct stat status{};
-  if (stat(path->c_str(), &status) != 0) return failed("cannot mount on " + *path, errno);
-  if (!S_ISDIR(status.st_mode))
-    return std::unexpected(fmt::format("cannot mount on {}: it is no directory", *path));
-
   const bool by_fusermount = geteuid() != 0;
-  auto channel = mount_channel(*path, status.st_mode, options, by_fusermount);
+  auto channel = mount_channel(*path, options, by_fusermount);
   if (!channel) return std::unexpected(channel.error());
   // From here on the destructor unmounts. Who it is cannot be asked for before; without it nothing is ours.
   const auto identity = identify(*path);

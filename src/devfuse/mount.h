@@ -19,6 +19,8 @@ class Mount {
  public:
   // The mount and its first channel.
   struct Made;
+  // The absolute path of a directory to mount on, or a text that says why it cannot be one. Changes nothing.
+  static std::expected<std::string, std::string> resolve(const std::string& mountpoint);
   // Mounts on the directory `mountpoint`. The errors are texts that say what to do.
   static std::expected<Made, std::string> create(const std::string& mountpoint, const MountOptions& options);
 

@@ -74,7 +74,8 @@ def sha256(path):
 class Daemon:
     """One virtiofsd on one share."""
 
-    def __init__(self, test, name, share, cache="auto", writeback=False, queues=None, handles=None):
+    def __init__(self, test, name, share, cache="auto", writeback=False, queues=None, handles=None,
+                 locks=True):
         self.name = name
         self.share = share
         self.handles = handles
@@ -85,8 +86,10 @@ class Daemon:
             cache = "none"
         if peer and cache == "metadata":
             raise Unsupported("cache=metadata")
-        options = [f"source={share}", f"cache={cache}", "xattr", "posix_acl", "posix_lock", "flock", "allow_direct_io",
-                   "killpriv_v2", "announce_submounts"]
+        options = [f"source={share}", f"cache={cache}", "xattr", "posix_acl", "allow_direct_io", "killpriv_v2",
+                   "announce_submounts"]
+        if locks:
+            options += ["posix_lock", "flock"]
         if writeback:
             options.append("writeback")
         command = [Settings.virtiofsd, f"--socket-path={self.socket}"]

@@ -44,6 +44,8 @@ std::uint32_t page_limit() {
 std::expected<std::unique_ptr<Carrier>, std::string> Carrier::start(const CarrierOptions& options,
                                                                     std::vector<Observer*> observers,
                                                                     int stop_fd) {
+  // Before the server, which may serve one connection only.
+  if (const auto path = devfuse::Mount::resolve(options.mountpoint); !path) return failed(path.error());
   const std::uint32_t pages = page_limit();
   driver::ServerOptions server_options;
   server_options.request_queues = options.queues;
