@@ -23,7 +23,7 @@ constexpr std::size_t kBatchBytes = std::size_t{256} * 1024;
 // first while we work on the next. Fewer at a time would wake it more often, and waking costs more than most
 // requests do.
 constexpr unsigned kPublishChains = 24;
-constexpr std::chrono::microseconds kPublishAfter{20};
+constexpr std::chrono::microseconds kPublishAfter{40};
 
 // A guest can make every chain of a large ring as long as can be. With this many ranges in flight (Linux gets
 // nowhere near), which is about 32 MiB for us to remember, further chains wait until some have come back.
