@@ -25,6 +25,7 @@ std::unexpected<std::string> failed(std::string_view what, int error) {
 std::expected<pid_t, std::string> start(std::vector<std::string> arguments, int comm_fd) {
   arguments.insert(arguments.begin(), kProgram);
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
   std::string comm = fmt::format("_FUSE_COMMFD={}", comm_fd);

@@ -71,7 +71,7 @@ class Source {
   std::uint8_t byte() {
     const auto value = rest_.read<std::uint8_t>();
     if (!value) fail(Fault::incomplete);
-    return fault_ ? 0 : *value;
+    return fault_ ? 0 : value.value_or(0);
   }
 
   // A number of at most `limit`.
@@ -93,7 +93,7 @@ class Source {
     const std::size_t size = varint(limit);
     const auto taken = rest_.take(size);
     if (!taken) fail(Fault::incomplete);
-    return fault_ ? std::span<const std::byte>() : *taken;
+    return fault_ ? std::span<const std::byte>() : taken.value_or(std::span<const std::byte>());
   }
 
  private:

@@ -1,7 +1,6 @@
 #include "recording/identifiers.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <optional>
 
@@ -21,15 +20,16 @@ void add_entries(std::span<const std::byte> body, std::vector<Identifier>& found
   static_assert(offsetof(fuse_direntplus, dirent) == sizeof(fuse_entry_out));
   ByteReader rest(body);
   while (rest.remaining() >= sizeof(fuse_direntplus)) {
-    const auto entry = *rest.read<fuse_entry_out>();
-    const auto numbers = *rest.read<std::array<std::uint64_t, 2>>();  // ino, off
-    static_assert(offsetof(fuse_dirent, namelen) == sizeof numbers && offsetof(fuse_dirent, name) == 24);
-    const std::size_t name_size = *rest.read<std::uint32_t>();
+    const auto entry = rest.read<fuse_entry_out>();
+    static_assert(offsetof(fuse_dirent, namelen) == 16 && offsetof(fuse_dirent, name) == 24);
+    rest.take(offsetof(fuse_dirent, namelen));  // ino, off
+    const auto name_size = rest.read<std::uint32_t>();
     rest.read<std::uint32_t>();  // type
-    const auto name = rest.take(name_size);
-    if (!name || name_size == 0) return;
-    rest.take(std::min((8 - (sizeof(fuse_direntplus) + name_size) % 8) % 8, rest.remaining()));
-    if (entry.nodeid != 0) found.push_back({Kind::node, entry.nodeid, std::string(as_text(*name))});
+    if (!entry || !name_size || *name_size == 0) return;
+    const auto name = rest.take(*name_size);
+    if (!name) return;
+    rest.take(std::min((8 - (sizeof(fuse_direntplus) + *name_size) % 8) % 8, rest.remaining()));
+    if (entry->nodeid != 0) found.push_back({Kind::node, entry->nodeid, std::string(as_text(*name))});
   }
 }
 

@@ -69,21 +69,21 @@ std::expected<void, std::string> Carrier::mount(const CarrierOptions& options,
   if (!alarm_) return failed("eventfd: " + to_string(Errno{errno}));
   auto exchange = Exchange::create(*server_);
   if (!exchange) return failed(exchange.error());
-  exchange_.emplace(*exchange);
+  exchange_ = std::make_unique<Exchange>(*exchange);
   // Before Hiprio, which looks at `abandoned` in it.
   shared_ = std::make_unique<Shared>(*server_);
   auto hiprio = Hiprio::create(*server_, shared_->abandoned);
   if (!hiprio) return failed("no memory for FORGETs");
-  hiprio_.emplace(*std::move(hiprio));
-  shared_->hiprio = &*hiprio_;
+  hiprio_ = std::make_unique<Hiprio>(*std::move(hiprio));
+  shared_->hiprio = hiprio_.get();
   shared_->observers = std::move(observers);
   shared_->interrupts = options.interrupts;
   shared_->alarm_fd = alarm_.get();
 
   auto made = devfuse::Mount::create(options.mountpoint, options.mount);
   if (!made) return failed(made.error());
-  mount_.emplace(std::move(made->mount));
-  channel_.emplace(std::move(made->channel));
+  mount_ = std::make_unique<devfuse::Mount>(std::move(made->mount));
+  channel_ = std::make_unique<devfuse::Channel>(std::move(made->channel));
   return {};
 }
 
@@ -281,7 +281,7 @@ void Carrier::wake_all() {
 
 void Carrier::join_all() {
   for (const pthread_t thread : std::exchange(threads_, {})) pthread_join(thread, nullptr);
-  if (unmounter_) pthread_join(*std::exchange(unmounter_, std::nullopt), nullptr);
+  if (const auto unmounter = std::exchange(unmounter_, std::nullopt)) pthread_join(*unmounter, nullptr);
 }
 
 // What a guest's kernel does when it unmounts; /dev/fuse's own DESTROY exists for block devices only.

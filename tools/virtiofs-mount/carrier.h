@@ -70,11 +70,11 @@ class Carrier {
   void destroy_session();
 
   std::unique_ptr<driver::Server> server_;
-  std::optional<Exchange> exchange_;
-  std::optional<Hiprio> hiprio_;
+  std::unique_ptr<Exchange> exchange_;
+  std::unique_ptr<Hiprio> hiprio_;
   UniqueFd alarm_;
-  std::optional<devfuse::Mount> mount_;
-  std::optional<devfuse::Channel> channel_;  // the first; until its worker has it
+  std::unique_ptr<devfuse::Mount> mount_;
+  std::unique_ptr<devfuse::Channel> channel_;  // the first; until its worker has it
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<Shared> shared_;
   Settled settled_;

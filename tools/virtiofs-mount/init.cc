@@ -62,7 +62,7 @@ Result<fuse_init_out> init_for_kernel(std::span<const std::byte> request, std::s
   const auto offer = parse(request);
   if (!offer) return fail(offer.error());
   fuse_init_out out{};
-  std::memcpy(&out, body.data(), std::min(body.size(), sizeof out));
+  if (!body.empty()) std::memcpy(&out, body.data(), std::min(body.size(), sizeof out));
   if (out.major != FUSE_KERNEL_VERSION) return fail(EPROTO);
 
   settled.minor = std::min(out.minor, offer->in.minor);

@@ -63,6 +63,7 @@ std::expected<int, std::string> run(const Options& options) {
     owned.push_back(std::make_unique<Recorder>(*std::move(writer)));
   }
   std::vector<Observer*> observers;
+  observers.reserve(owned.size());
   for (const auto& observer : owned) observers.push_back(observer.get());
 
   // The server, the mount, and INIT from one to the other.
