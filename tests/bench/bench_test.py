@@ -1,6 +1,6 @@
 """virtiofs-bench as its user sees it: what it prints and writes, its exit status, and what it leaves behind.
 
-Usage: bench_test.py VIRTIOFS_BENCH VIRTIOFSD [unittest arguments]. Waits on events only; ctest's time limit is for a
+Usage: bench_test.py VIRTIOFS_BENCH VIRTIOFSD VIRTIOFS_MOUNT [unittest arguments]. Waits on events only; ctest's time limit is for a
 program that hangs.
 """
 
@@ -17,6 +17,8 @@ import xml.etree.ElementTree
 
 BENCH = ""
 VIRTIOFSD = ""
+VIRTIOFS_MOUNT = ""
+C_VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 # A tree that is made in no time, and runs that are long enough for some operations.
 QUICK = ["--seconds=0.02", "--warmup=0.01", "--files=200", "--storm-files=100", "--file-size=4M"]
 
@@ -150,6 +152,88 @@ class Measures(BenchTest):
         self.assertEqual(os.listdir(share), [], "the tree was removed through FUSE")
 
 
+@unittest.skipUnless(os.geteuid() == 0 and os.path.exists("/dev/fuse"), "mounting needs root and /dev/fuse")
+class Replays(BenchTest):
+    def record(self, contents, work):
+        """The recording of `work`, which gets the mount point, on a copy of the directory `contents`."""
+        share, mountpoint, socket = self.path("recorded"), self.path("mount"), self.path("socket")
+        shutil.copytree(contents, share)
+        os.mkdir(mountpoint)
+        with subprocess.Popen(ours().format(socket=socket, dir=share).split(), stderr=subprocess.PIPE,
+                              text=True) as daemon:
+            for line in daemon.stderr:
+                if "waiting for a front-end" in line:
+                    break
+            subprocess.run([VIRTIOFS_MOUNT, "--record", self.path("recording"), socket, mountpoint], check=True)
+            try:
+                work(mountpoint)
+            finally:
+                subprocess.run(["umount", mountpoint], check=True)
+            daemon.stderr.read()
+        return self.path("recording")
+
+    @staticmethod
+    def work(mountpoint):
+        """Some of everything: files and directories that were there, that are made, and that go away."""
+        def path(*names):
+            return os.path.join(mountpoint, *names)
+        os.makedirs(path("made", "deeper"))
+        for number in range(50):
+            with open(path("made", f"file{number}"), "wb") as file:
+                file.write(os.urandom(10000 * number))
+        for number in range(0, 50, 2):
+            os.rename(path("made", f"file{number}"), path("made", "deeper", f"moved{number}"))
+        for number in range(1, 50, 4):
+            os.unlink(path("made", f"file{number}"))
+        os.symlink("target", path("link"))
+        os.readlink(path("link"))
+        with open(path("there", "old"), "r+b") as file:
+            file.read()
+            file.write(b"more")
+            os.fsync(file.fileno())
+        for _ in os.walk(mountpoint):
+            pass
+        shutil.rmtree(path("there", "gone"))
+
+    def replay(self, *arguments):
+        status, output, error = run(f"--json={self.path('json')}", *arguments)
+        self.assertEqual((status, error), (0, ""), output)
+        with open(self.path("json"), encoding="utf-8") as file:
+            measured = json.load(file)
+        self.assertEqual(measured["notes"], [], "every reply had the recorded outcome")
+        case, = measured["results"]
+        self.assertEqual(case["workload"], "replay")
+        for server in case["servers"]:
+            self.assertGreater(server["median"]["operations_per_second"], 0)
+        return case
+
+    @staticmethod
+    def listing(directory):
+        """Kind, name, size, target, links and mode of everything below."""
+        done = subprocess.run(["find", directory, "-printf", "%y %P %s %l %n %m\n"], check=True, capture_output=True,
+                              text=True)
+        return sorted(line for line in done.stdout.splitlines() if not line.startswith("d  "))
+
+    def test_a_recording_replays_on_every_server(self):
+        contents = self.path("contents")
+        os.makedirs(os.path.join(contents, "there", "gone", "nested"))
+        with open(os.path.join(contents, "there", "old"), "wb") as file:
+            file.write(b"old" * 5000)
+        recording = self.record(contents, self.work)
+
+        shutil.copytree(contents, self.path("replayed"))
+        fixed = ours().replace("{dir}", self.path("replayed"))
+        self.replay(f"--replay={recording}", f"--start={fixed}", "--rounds=1")
+        self.assertEqual(self.listing(self.path("replayed")), self.listing(self.path("recorded")))
+
+        peers = [f"--peer={ours('--num-request-queues=1')}"]
+        if os.access(C_VIRTIOFSD, os.X_OK):
+            peers.append(f"--peer={C_VIRTIOFSD} --socket-path={{socket}} -o source={{dir}} -o sandbox=chroot")
+        case = self.replay(f"--replay={recording}", f"--contents={contents}", f"--dir={self.directory}",
+                           "--wait=poll", "--rounds=2", f"--start={ours()}", *peers)
+        self.assertEqual([len(server["runs"]) for server in case["servers"]], [2] * (1 + len(peers)))
+
+
 class Fails(BenchTest):
     def test_a_server_that_ends_at_once(self):
         status, _, error = run(*QUICK, "--start=echo no room in {socket} >&2; exit 3", f"--dir={self.directory}")
@@ -203,7 +287,7 @@ class Usage(BenchTest):
     def test_help(self):
         status, output, error = run("--help")
         self.assertEqual((status, error), (0, ""))
-        for word in ("--start", "--peer", "--peer", "create-unlink", "irq, poll"):
+        for word in ("--start", "--peer", "--replay", "create-unlink", "irq, poll"):
             self.assertIn(word, output)
 
     def test_mistakes_have_status_2_and_a_pointer_to_the_help(self):
@@ -215,5 +299,5 @@ class Usage(BenchTest):
 
 
 if __name__ == "__main__":
-    BENCH, VIRTIOFSD = sys.argv[1:3]
-    unittest.main(argv=sys.argv[:1] + sys.argv[3:], verbosity=2)
+    BENCH, VIRTIOFSD, VIRTIOFS_MOUNT = sys.argv[1:4]
+    unittest.main(argv=sys.argv[:1] + sys.argv[4:], verbosity=2)

@@ -73,7 +73,11 @@ void signal(const UniqueFd& event) {
 
 }  // namespace
 
-FakeServer::FakeServer(const FakeOptions& options) : options_(options), rings_(options.request_queues + 1) {
+FakeServer::FakeServer(const FakeOptions& options)
+    : options_(options),
+      rings_(options.request_queues + 1),
+      last_node_(options.first_number),
+      last_handle_(options.first_number) {
   std::string home = "/tmp/fake-server.XXXXXX";
   if (::mkdtemp(home.data()) == nullptr) ADD_FAILURE() << "mkdtemp";
   home_ = home;
@@ -167,6 +171,7 @@ void FakeServer::serve_chain(Ring& ring, const virtio::Chain& chain) {
   {
     const std::lock_guard lock(mutex_);
     ++requests_[opcode];
+    last_[opcode] = request;
     Cut& cut = cuts_[opcode] = {};
     for (const iovec& piece : chain.readable) cut.readable.push_back(piece.iov_len);
     for (const iovec& piece : chain.writable) cut.writable.push_back(piece.iov_len);
@@ -339,6 +344,11 @@ std::uint64_t FakeServer::requests(std::uint32_t opcode) const {
   const std::lock_guard lock(mutex_);
   const auto found = requests_.find(opcode);
   return found == requests_.end() ? 0 : found->second;
+}
+
+std::vector<std::byte> FakeServer::last(std::uint32_t opcode) const {
+  const std::lock_guard lock(mutex_);
+  return last_.at(opcode);
 }
 
 FakeServer::Cut FakeServer::cut(std::uint32_t opcode) const {

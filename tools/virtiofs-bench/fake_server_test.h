@@ -45,6 +45,7 @@ struct FakeOptions {
   bool indirect = true;
   std::uint32_t max_write = 1U << 20;
   std::uint16_t max_pages = 256;
+  std::uint64_t first_number = 1;  // nodes and handles are numbered from behind this
 };
 
 class FakeServer final : public vhost_user::Device {
@@ -59,6 +60,8 @@ class FakeServer final : public vhost_user::Device {
   std::size_t open_handles() const;
   std::int64_t references() const;
   std::uint64_t requests(std::uint32_t opcode) const;
+  // The last request of an opcode: its header and arguments, without a WRITE's data.
+  std::vector<std::byte> last(std::uint32_t opcode) const;
   // How the last request of an opcode was cut: the lengths of what the device reads, and of what it writes.
   struct Cut {
     std::vector<std::size_t> readable, writable;
@@ -120,9 +123,10 @@ class FakeServer final : public vhost_user::Device {
 
   mutable std::mutex mutex_;  // for all below
   std::map<std::uint64_t, Node> nodes_;
-  std::uint64_t last_node_ = FUSE_ROOT_ID, last_handle_ = 0;
+  std::uint64_t last_node_, last_handle_;
   std::size_t open_handles_ = 0;
   std::map<std::uint32_t, Cut> cuts_;
+  std::map<std::uint32_t, std::vector<std::byte>> last_;
   std::map<std::uint32_t, std::uint64_t> requests_;
 };
 

@@ -4,6 +4,14 @@
 
 namespace fusewire::bench {
 
+MeasuredServer describe(const Options& options, std::size_t index, const Subject& subject) {
+  const std::string* command = options.command(index);
+  return {.name = subject.name(),
+          .command = command != nullptr ? *command : options.socket,
+          .queues = subject.server().request_queues(),
+          .features = subject.server().features()};
+}
+
 Figures figures(const RunResult& run) {
   const auto operations = static_cast<double>(std::max<std::uint64_t>(run.operations, 1));
   Figures one;

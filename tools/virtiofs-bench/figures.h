@@ -59,15 +59,18 @@ struct MeasuredServer {
   std::string name;
   std::string command;  // or its socket
   unsigned queues = 0;
-  std::uint64_t features = 0;
+  std::uint64_t features = 0;  // virtio features that were negotiated
 };
+// What is known of server `index` once it is connected.
+MeasuredServer describe(const Options& options, std::size_t index, const Subject& subject);
 
 // All that there is to report.
 struct Measured {
   std::vector<MeasuredServer> servers;
   std::vector<Row> rows;
-  std::string directory;    // where started servers had theirs; "": none was started
-  std::string file_system;  // its type
+  std::string directory;           // where started servers had theirs; "": none was started
+  std::string file_system;         // its type
+  std::vector<std::string> notes;  // what else the user should know, a sentence each
 };
 
 }  // namespace fusewire::bench

@@ -9,7 +9,11 @@ namespace {
 class Driver {
  public:
   Driver(const Loop& loop, LoopTotals& totals)
-      : loop_(loop), totals_(totals), begun_(loop.slots.size()), in_operation_(loop.slots.size(), false) {
+      : loop_(loop),
+        totals_(totals),
+        waiter_(loop.queue, loop.link, loop.wait),
+        begun_(loop.slots.size()),
+        in_operation_(loop.slots.size(), false) {
     for (const Slot& slot : loop.slots) ready_.push_back(slot.index());
     unique_ = std::uint64_t{loop.thread + 1} << 40;
   }
@@ -47,7 +51,7 @@ class Driver {
   Expected<void> reap() {
     auto used = loop_.queue.take();
     while (!used) {
-      if (auto waited = wait(); !waited) return waited;
+      if (auto waited = waiter_.wait(); !waited) return waited;
       used = loop_.queue.take();
     }
     const auto now = Clock::now();
@@ -68,28 +72,26 @@ class Driver {
     return {};
   }
 
-  // Something to take is there, or may be.
-  Expected<void> wait() {
-    // Taking failed, so that a broken ring is seen here, whichever way we wait.
-    if (loop_.queue.broken()) return failed("the server returned a chain that it did not have");
-    if (loop_.wait == Wait::irq) return wait_for_used(loop_.queue, loop_.link);
-    if (++spins_ % kSpinsPerLook != 0) return {};
-    return still_there(loop_.link);
-  }
-
-  static constexpr unsigned kSpinsPerLook = 1U << 20;
-
   const Loop& loop_;
   LoopTotals& totals_;
+  Waiter waiter_;
   std::vector<Clock::time_point> begun_;
   std::vector<char> in_operation_;
   std::vector<unsigned> ready_;
   std::uint64_t unique_;
   const Clock::time_point start_ = Clock::now();
-  unsigned spins_ = 0;
 };
 
 }  // namespace
+
+Expected<void> Waiter::wait() {
+  // Taking failed, so that a broken ring is seen here, whichever way we wait.
+  if (queue_.broken()) return failed("the server returned a chain that it did not have");
+  if (how_ == Wait::irq) return wait_for_used(queue_, link_);
+  constexpr unsigned kSpinsPerLook = 1U << 20;
+  if (++spins_ % kSpinsPerLook != 0) return {};
+  return still_there(link_);
+}
 
 Expected<void> drive(const Loop& loop, LoopTotals& totals) { return Driver(loop, totals).run(); }
 

@@ -18,6 +18,22 @@ using Clock = std::chrono::steady_clock;
 
 enum class Wait { irq, poll };
 
+// Waits for one queue, in either way.
+class Waiter {
+ public:
+  // What it is given is borrowed.
+  Waiter(driver::Queue& queue, const Link& link, Wait how) : queue_(queue), link_(link), how_(how) {}
+  // To be called when there is nothing to take: returns when there is, or (when it polls) may be. Fails as
+  // wait_for_used() does, but does not give up a silent server when it polls.
+  Expected<void> wait();
+
+ private:
+  driver::Queue& queue_;
+  const Link& link_;
+  const Wait how_;
+  unsigned spins_ = 0;
+};
+
 struct Loop {
   driver::Queue& queue;
   std::span<Slot> slots;

@@ -16,6 +16,7 @@ struct Raw {
   std::string start;
   std::vector<std::string> peers, workloads, waits;
   double seconds = 1, warmup = 0.2;
+  unsigned rounds = 0;  // not given
   std::uint64_t file_size = TreeSizes{}.data_bytes;
   std::uint64_t readdir_size = kReaddirBytes;
   unsigned storm_files = TreeSizes{}.storm_directories * TreeSizes{}.storm_files;
@@ -71,7 +72,7 @@ void declare(CLI::App& app, Options& options, Raw& raw) {
   app.add_option("--warmup", raw.warmup, "Length of the warm-up before each run (default: 0.2)")
       ->type_name("S")
       ->check(CLI::Range(0.0, 3600.0));
-  app.add_option("--rounds", options.rounds, "Runs of each server, in turns (default: 3)")
+  app.add_option("--rounds", raw.rounds, "Runs of each server, in turns (default: 3)")
       ->type_name("N")
       ->check(CLI::Range(1U, 1000U));
 
@@ -95,6 +96,15 @@ void declare(CLI::App& app, Options& options, Raw& raw) {
                  "What one READDIRPLUS asks for, 4K to 128K (default: 32K)")
       ->type_name("SIZE")
       ->transform(CLI::AsSizeValue(false));
+
+  app.add_option("--replay", options.replay,
+                 "Replay a recording of virtiofs-mount instead of running workloads")
+      ->type_name("FILE")
+      ->check(CLI::ExistingFile);
+  app.add_option("--contents", options.contents,
+                 "With --replay: what started servers share is a copy of this")
+      ->type_name("DIR")
+      ->check(CLI::ExistingDirectory);
 
   app.add_flag("--markdown", options.markdown, "Print the table as Markdown");
   app.add_option("--json", options.json, "Write all results to a file")->type_name("FILE");
@@ -122,14 +132,25 @@ Expected<void> resolve_servers(Options& options, const Raw& raw) {
   for (const std::string& command : options.commands)
     if (!command.contains("{socket}"))
       return failed(fmt::format("the command '{}' has no {{socket}} in it", command));
-  const std::size_t servers = options.commands.size() + (options.socket.empty() ? 0 : 1);
-  if (options.names.size() > servers)
-    return failed(fmt::format("--names has {} names for {} servers", options.names.size(), servers));
+  if (options.names.size() > options.servers())
+    return failed(
+        fmt::format("--names has {} names for {} servers", options.names.size(), options.servers()));
+  return {};
+}
+
+// What a first replay leaves in the share would be in the way of a second.
+Expected<void> resolve_rounds(Options& options, const Raw& raw) {
+  const bool once = !options.replay.empty() && !options.socket.empty();
+  if (once && raw.rounds > 1) return failed("--replay to --socket has one round only; --start has many");
+  if (raw.rounds != 0) options.rounds = raw.rounds;
+  if (once) options.rounds = 1;
+  if (!options.contents.empty() && options.replay.empty()) return failed("--contents goes with --replay");
   return {};
 }
 
 Expected<void> resolve(Options& options, const Raw& raw) {
   if (auto resolved = resolve_servers(options, raw); !resolved) return resolved;
+  if (auto resolved = resolve_rounds(options, raw); !resolved) return resolved;
   if (auto resolved = resolve_workloads(options, raw); !resolved) return resolved;
   if (!raw.waits.empty()) options.waits.clear();
   for (const std::string& wait : raw.waits) {

@@ -18,6 +18,12 @@ struct Options {
   std::string socket;
   pid_t pid = 0;  // of the server at `socket`; 0: who listens there
   std::vector<std::string> commands;
+  // The command that starts the server `index`; nullptr: it is the one at `socket`.
+  const std::string* command(std::size_t index) const {
+    if (!socket.empty() && index == 0) return nullptr;
+    return &commands[index - (socket.empty() ? 0 : 1)];
+  }
+  std::size_t servers() const { return commands.size() + (socket.empty() ? 0 : 1); }
   std::vector<std::string> names;  // by server; where there are too few, a server's program names it
   std::string directory;           // where started servers get their directories; "": chosen
 
@@ -32,6 +38,9 @@ struct Options {
   bool packed = false;
   std::size_t readdir_bytes = kReaddirBytes;
   TreeSizes tree;
+
+  std::string replay;    // a recording to replay instead of running workloads
+  std::string contents;  // what the directories of started servers hold at first; "": nothing
 
   bool markdown = false;
   std::string json, svg;

@@ -100,8 +100,17 @@ TEST(Options, Parse_WhatCannotBeRun_SaysWhy) {
   EXPECT_THAT(error_of({"--file-size=4K"}), HasSubstr("multiple of 1 MiB"));
   EXPECT_THAT(error_of({"--readdir-size=5000"}), HasSubstr("multiple of 4 KiB"));
   EXPECT_THAT(error_of({"--dir=/no/such"}), HasSubstr("/no/such"));
+  EXPECT_THAT(error_of({"--replay=/no/such"}), HasSubstr("/no/such"));
+  EXPECT_THAT(error_of({"--contents=/tmp"}), HasSubstr("--contents goes with --replay"));
   EXPECT_THAT(error_of({"--fast"}), HasSubstr("--fast"));
   EXPECT_THAT(error_of({"stray"}), HasSubstr("stray"));
+}
+
+TEST(Options, Parse_ReplayToASocket_HasOneRound) {
+  const auto once = parse_all({"--socket=s", "--replay=/dev/null"});
+  ASSERT_TRUE(once) << once.error();
+  EXPECT_EQ(once->options.rounds, 1U);
+  EXPECT_THAT(parse_all({"--socket=s", "--replay=/dev/null", "--rounds=2"}).error(), HasSubstr("one round"));
 }
 
 TEST(Options, Parse_Help_NamesEveryWorkload) {

@@ -89,7 +89,8 @@ std::string json(const Measured& measured, const Options& options) {
                          {"file_system", measured.file_system},
                          {"options", settings(options)},
                          {"servers", std::move(servers)},
-                         {"results", std::move(results)}};
+                         {"results", std::move(results)},
+                         {"notes", measured.notes}};
   return all.dump(2) + "\n";
 }
 

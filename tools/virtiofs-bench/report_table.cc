@@ -77,6 +77,7 @@ std::string table(const Measured& measured, bool markdown) {
                       row.point.queues, row.point.depth, measured.servers[i].name, row.servers[i].obstacle);
     }
   }
+  for (const std::string& note : measured.notes) notes += note + "\n";
   if (!notes.empty()) notes.insert(0, "\n");
   return render(lines, markdown) + notes;
 }

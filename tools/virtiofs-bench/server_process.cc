@@ -44,9 +44,26 @@ void pause_for(int milliseconds) { ::poll(nullptr, 0, milliseconds); }
   ::_exit(127);
 }
 
+// With owners, times, links and attributes, as only cp(1) does it all.
+Expected<void> copy_tree(const std::string& from, const std::string& to) {
+  const pid_t pid = ::fork();
+  if (pid < 0) return failed(fmt::format("fork: {}", to_string(Errno{errno})));
+  const std::string source = from + "/.";
+  if (pid == 0) {
+    ::execlp("cp", "cp", "-a", "--", source.c_str(), to.c_str(), nullptr);
+    ::_exit(127);
+  }
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (status != 0) return failed(fmt::format("{} cannot be copied to {}", from, to));
+  return {};
+}
+
 }  // namespace
 
-Expected<ServerProcess> ServerProcess::start(const std::string& command, const std::string& parent) {
+Expected<ServerProcess> ServerProcess::start(const std::string& command, const std::string& parent,
+                                             const std::string& contents) {
   ServerProcess server;
   std::string home = parent + "/virtiofs-bench.XXXXXX";
   if (::mkdtemp(home.data()) == nullptr)
@@ -55,12 +72,16 @@ Expected<ServerProcess> ServerProcess::start(const std::string& command, const s
   const std::string share = home + "/share";
   std::error_code error;
   if (!std::filesystem::create_directory(share, error)) return failed(error.message());
+  if (!contents.empty())
+    if (auto copied = copy_tree(contents, share); !copied) return failed(copied.error());
   const UniqueFd log(::open(server.log_path().c_str(), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600));
   if (!log) return failed(fmt::format("{}: {}", server.log_path(), to_string(Errno{errno})));
 
   std::string line = command;
   replace_all(line, "{socket}", server.socket_path());
   replace_all(line, "{dir}", share);
+  // The children of a server that ends before them become ours, and are reaped at once.
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   server.pid_ = ::fork();
   if (server.pid_ < 0) return failed(fmt::format("fork: {}", to_string(Errno{errno})));
   if (server.pid_ == 0) become(line.c_str(), log.get());
@@ -92,12 +113,17 @@ ServerProcess::~ServerProcess() {
   if (!home_.empty()) std::filesystem::remove_all(home_, ignored);
 }
 
+// All of the group that have ended; without WNOHANG, until none is left.
 void ServerProcess::reap(int flags) {
-  if (reaped_) return;
-  pid_t got = 0;
-  while ((got = ::waitpid(pid_, &status_, flags)) < 0 && errno == EINTR) {
+  for (;;) {
+    int status = 0;
+    const pid_t got = ::waitpid(-pid_, &status, flags);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return;
+    if (got != pid_) continue;
+    status_ = status;
+    reaped_ = true;
   }
-  reaped_ = got == pid_;
 }
 
 bool ServerProcess::ended(std::string& how) {

@@ -14,8 +14,9 @@ namespace fusewire::bench {
 class ServerProcess {
  public:
   // Runs `command` with sh(1), {socket} and {dir} in it replaced, in a process group of its own, in a new
-  // directory below `parent`.
-  static Expected<ServerProcess> start(const std::string& command, const std::string& parent);
+  // directory below `parent`. What it shares is a copy of the directory `contents`; "": empty.
+  static Expected<ServerProcess> start(const std::string& command, const std::string& parent,
+                                       const std::string& contents);
   ServerProcess(ServerProcess&& other) noexcept;
   ServerProcess& operator=(ServerProcess&&) = delete;
   // Ends the process group (SIGTERM, then SIGKILL), and removes the directory.

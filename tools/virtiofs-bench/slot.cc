@@ -8,6 +8,26 @@
 
 namespace fusewire::bench {
 
+std::string describe(const fuse_in_header& request) {
+  return fmt::format("request {} (opcode {}, node {})", request.unique, request.opcode, request.nodeid);
+}
+
+Expected<ReplyForm> check_reply_form(const fuse_in_header& request, const fuse_out_header& reply,
+                                     std::uint32_t used_length, std::size_t room) {
+  const auto wrong = [&](const std::string& text) { return failed(describe(request) + ": " + text); };
+  if (used_length < sizeof reply || reply.len != used_length || used_length > sizeof reply + room)
+    return wrong(fmt::format("the device says that it wrote {} bytes, its reply {}, and there is room for {}",
+                             used_length, reply.len, sizeof reply + room));
+  if (reply.unique != request.unique)
+    return wrong(fmt::format("the reply is to request {}, not {}", reply.unique, request.unique));
+  if (reply.error > 0 || reply.error <= -512)
+    return wrong(fmt::format("the reply's error is {}", reply.error));
+  if (reply.error != 0 && reply.len != sizeof reply)
+    return wrong(
+        fmt::format("error {} comes with a body of {} bytes", -reply.error, reply.len - sizeof reply));
+  return ReplyForm{-reply.error, used_length - sizeof reply};
+}
+
 Slot::Slot(guestmem::SharedMemory::Piece memory, unsigned index)
     : page_(memory.host), data_size_(memory.size - kPageSize), index_(index) {
   FUSEWIRE_CHECK(memory.guest.get() % kPageSize == 0 && memory.size % kPageSize == 0 && memory.size != 0);
@@ -77,21 +97,10 @@ bool Slot::stage(driver::Queue& queue, std::uint64_t unique) {
 Expected<void> Slot::check(std::uint32_t used_length) {
   fuse_out_header out;
   std::memcpy(&out, page_ + kReply, sizeof out);
-  const std::size_t room = sizeof out + reply_arguments_ + reply_data_;
-  if (used_length < sizeof out || out.len != used_length || used_length > room)
-    return failed(
-        fmt::format("{}: the device says that it wrote {} bytes, its reply {}, and there is room for {}",
-                    describe(), used_length, out.len, room));
-  if (out.unique != header_.unique)
-    return failed(
-        fmt::format("{}: the reply is to request {}, not {}", describe(), out.unique, header_.unique));
-  if (out.error > 0 || out.error <= -512)
-    return failed(fmt::format("{}: the reply's error is {}", describe(), out.error));
-  if (out.error != 0 && out.len != sizeof out)
-    return failed(fmt::format("{}: error {} comes with a body of {} bytes", describe(), -out.error,
-                              out.len - sizeof out));
-  error_ = -out.error;
-  body_size_ = used_length - sizeof out;
+  const auto form = check_reply_form(header_, out, used_length, reply_arguments_ + reply_data_);
+  if (!form) return failed(form.error());
+  error_ = form->error;
+  body_size_ = form->body_size;
   return {};
 }
 
@@ -105,10 +114,6 @@ Expected<void> Slot::expect_error(std::string_view what, int wanted) const {
 Expected<void> Slot::expect_size(std::string_view what, std::size_t size) const {
   if (body_size_ == size) return {};
   return failed(fmt::format("{}: the reply has {} bytes, where {} are right", what, body_size_, size));
-}
-
-std::string Slot::describe() const {
-  return fmt::format("request {} (opcode {}, node {})", header_.unique, header_.opcode, header_.nodeid);
 }
 
 }  // namespace fusewire::bench

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <string>
 #include <string_view>
 #include <type_traits>
 #include <vector>
@@ -21,6 +22,19 @@
 namespace fusewire::bench {
 
 inline constexpr std::size_t kPageSize = 4096;
+
+// A request in words, for messages.
+std::string describe(const fuse_in_header& request);
+
+struct ReplyForm {
+  int error = 0;              // as in <errno.h>; 0: none
+  std::size_t body_size = 0;  // of what follows the header
+};
+// The form of the reply to `request` that begins with `reply`, when the device says that it wrote
+// `used_length` bytes and the body had `room` bytes. Fails with what is wrong, in words, as a kernel would
+// refuse it.
+Expected<ReplyForm> check_reply_form(const fuse_in_header& request, const fuse_out_header& reply,
+                                     std::uint32_t used_length, std::size_t room);
 
 class Slot {
  public:
@@ -79,8 +93,7 @@ class Slot {
     return reply<T>();
   }
 
-  // The request in words, for messages.
-  std::string describe() const;
+  std::string describe() const { return bench::describe(header_); }
 
  private:
   static constexpr std::size_t kArguments = 64, kReply = 2048, kReplyArguments = 2112;

@@ -1,10 +1,8 @@
 #include "virtiofs-bench/target.h"
 
 #include <fmt/format.h>
-#include <sys/socket.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <latch>
 #include <thread>
 
@@ -31,36 +29,8 @@ std::size_t arena_bytes(const Options& options) {
                   kBuildDepth * slot_bytes(kBuildPages * kPageSize));
 }
 
-// "virtiofsd" of "/usr/lib/qemu/virtiofsd --socket-path=..."
-std::string program_of(const std::string& command) {
-  return std::filesystem::path(command.substr(0, command.find(' '))).filename();
-}
-
-}  // namespace
-
-Expected<std::unique_ptr<Target>> Target::open(const Options& options, std::size_t index,
-                                               const std::string& directory,
-                                               const std::atomic<bool>& interrupted) {
-  std::unique_ptr<Target> target(new Target(interrupted));
-  const bool started = options.socket.empty() || index > 0;
-  const std::size_t command = options.socket.empty() ? index : index - 1;
-  target->name_ = index < options.names.size() ? options.names[index]
-                  : started                    ? program_of(options.commands[command])
-                                               : options.socket;
-  if (started) {
-    auto process = ServerProcess::start(options.commands[command], directory);
-    if (!process) return failed(fmt::format("{}: {}", target->name_, process.error()));
-    target->process_.emplace(std::move(*process));
-  }
-  auto done = target->connect(options);
-  if (done) done = target->prepare(options);
-  if (!done) return failed(fmt::format("{}: {}{}", target->name_, done.error(), target->post_mortem()));
-  return target;
-}
-
-Expected<void> Target::connect(const Options& options) {
-  auto frontend = process_ ? process_->connect() : vhost_user::Frontend::connect(options.socket);
-  if (!frontend) return failed(frontend.error());
+// What is asked of a server.
+driver::ServerOptions wanted_server(const Options& options) {
   driver::ServerOptions wanted;
   wanted.request_queues = *std::ranges::max_element(options.queues);
   wanted.fewer_queues = true;
@@ -68,25 +38,25 @@ Expected<void> Target::connect(const Options& options) {
   wanted.packed = options.packed;
   wanted.memory_bytes = wanted.request_queues * (arena_bytes(options) + kPageSize) + slot_bytes(kClientData) +
                         kForgetDepth * kForgetStride + 4 * kPageSize;
-  auto server = driver::Server::connect(std::move(*frontend), wanted);
-  if (!server) return failed(server.error());
-  server_ = std::move(*server);
-  link_.socket_fd = server_->socket_fd();
-  if (process_) {
-    pid_ = process_->pid();
-  } else if (options.pid != 0) {
-    pid_ = options.pid;
-  } else {
-    ucred peer{};
-    socklen_t size = sizeof peer;
-    if (::getsockopt(server_->socket_fd(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0) pid_ = peer.pid;
-  }
-  return {};
+  return wanted;
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<Target>> Target::open(const Options& options, std::size_t index,
+                                               const std::string& directory,
+                                               const std::atomic<bool>& interrupted) {
+  auto subject = Subject::open(options, index, directory, wanted_server(options), interrupted);
+  if (!subject) return failed(subject.error());
+  std::unique_ptr<Target> target(new Target(std::move(*subject)));
+  if (auto ready = target->prepare(options); !ready) return target->subject_->failure(ready.error());
+  return target;
 }
 
 Expected<void> Target::prepare(const Options& options) {
-  guestmem::SharedMemory& memory = server_->memory();
-  for (unsigned i = 0; i < server_->request_queues(); ++i) {
+  driver::Server& server = subject_->server();
+  guestmem::SharedMemory& memory = server.memory();
+  for (unsigned i = 0; i < server.request_queues(); ++i) {
     const auto arena = memory.allocate(arena_bytes(options), kPageSize);
     if (!arena) return failed("no guest memory for the requests");
     arenas_.push_back(*arena);
@@ -94,8 +64,8 @@ Expected<void> Target::prepare(const Options& options) {
   const auto single = memory.allocate(slot_bytes(kClientData), kPageSize);
   const auto forgets = memory.allocate(kForgetDepth * kForgetStride, kForgetStride);
   if (!single || !forgets) return failed("no guest memory for the requests");
-  client_.emplace(server_->request_queue(0), link_, *single);
-  forgets_.emplace(server_->hiprio(), link_, *forgets, std::min(kForgetDepth, options.ring_size));
+  client_.emplace(server.request_queue(0), subject_->link(), *single);
+  forgets_.emplace(server.hiprio(), subject_->link(), *forgets, std::min(kForgetDepth, options.ring_size));
 
   const auto init = client_->init();
   if (!init) return failed(init.error());
@@ -103,11 +73,11 @@ Expected<void> Target::prepare(const Options& options) {
   ring_size_ = options.ring_size;
   tree_.sizes = options.tree;
   auto places = build_slots();
-  return TreeBuilder(*client_, server_->request_queue(0), link_, *forgets_, places).build(tree_);
+  return TreeBuilder(*client_, server.request_queue(0), subject_->link(), *forgets_, places).build(tree_);
 }
 
 std::size_t Target::descriptors(std::size_t pages) const {
-  return (features() & virtio::kIndirectDesc) != 0 ? 1 : pages + kHeaderBuffers;
+  return (subject_->server().features() & virtio::kIndirectDesc) != 0 ? 1 : pages + kHeaderBuffers;
 }
 
 std::vector<Slot> Target::build_slots() const {
@@ -172,13 +142,13 @@ Expected<LoopTotals> Target::phase(const Case& point, Crew& crew, std::chrono::d
     for (unsigned i = 0; i < point.queues; ++i) {
       threads.emplace_back([&, i] {
         all_there.arrive_and_wait();
-        outcomes[i] = drive({.queue = server_->request_queue(i),
+        outcomes[i] = drive({.queue = subject_->server().request_queue(i),
                              .slots = crew.slots[i],
                              .workload = *crew.workloads[i],
                              .wait = point.wait,
                              .length = std::chrono::duration_cast<Clock::duration>(length),
                              .stop = stop,
-                             .link = link_,
+                             .link = subject_->link(),
                              .thread = i},
                             parts[i]);
         if (!outcomes[i]) stop = true;
@@ -196,58 +166,32 @@ Expected<LoopTotals> Target::phase(const Case& point, Crew& crew, std::chrono::d
   return totals;
 }
 
-std::pair<std::uint64_t, std::uint64_t> Target::notifications() const {
-  std::pair<std::uint64_t, std::uint64_t> sum{forgets_->queue().kicks(), forgets_->queue().interrupts()};
-  for (unsigned i = 0; i < server_->request_queues(); ++i) {
-    sum.first += server_->request_queue(i).kicks();
-    sum.second += server_->request_queue(i).interrupts();
-  }
-  return sum;
-}
-
 Expected<RunResult> Target::run(const Case& point, const Options& options) {
   auto crew = muster(point, options);
-  if (!crew) return failed(crew.error());
-  if (auto warm = phase(point, *crew, options.warmup); !warm) return failed(warm.error());
+  if (!crew) return subject_->failure(crew.error());
+  if (auto warm = phase(point, *crew, options.warmup); !warm) return subject_->failure(warm.error());
 
-  RunResult result;
-  const std::vector<pid_t> processes = process_tree(pid_);
-  restart_peak(processes);
-  const auto notifications_before = notifications();
-  const auto cpu_before = cpu_time(processes);
-  const auto begin = Clock::now();
-  const auto totals = phase(point, *crew, options.seconds);
-  if (!totals) return failed(totals.error());
-  result.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-  result.cpu_seconds = std::chrono::duration<double>(cpu_time(processes) - cpu_before).count();
-  const auto notifications_after = notifications();
-  result.kicks = notifications_after.first - notifications_before.first;
-  result.interrupts = notifications_after.second - notifications_before.second;
-  result.footprint = footprint(processes);
+  const Meter meter(*subject_);
+  auto totals = phase(point, *crew, options.seconds);
+  if (!totals) return subject_->failure(totals.error());
+  RunResult result = meter.read();
   result.operations = totals->operations;
   result.bytes = totals->bytes;
   result.latency = totals->latency;
   for (const auto& workload : crew->workloads)
-    if (auto done = workload->finish(*client_); !done) return failed(done.error());
+    if (auto done = workload->finish(*client_); !done) return subject_->failure(done.error());
   return result;
 }
 
 Expected<void> Target::close() {
   auto places = build_slots();
-  auto done = TreeBuilder(*client_, server_->request_queue(0), link_, *forgets_, places).remove(tree_);
+  driver::Server& server = subject_->server();
+  auto done =
+      TreeBuilder(*client_, server.request_queue(0), subject_->link(), *forgets_, places).remove(tree_);
   if (done) done = client_->destroy();
-  if (done) done = server_->stop();
-  if (!done) return failed(fmt::format("{}: {}{}", name_, done.error(), post_mortem()));
+  if (done) done = server.stop();
+  if (!done) return subject_->failure(done.error());
   return {};
-}
-
-std::string Target::post_mortem() {
-  if (!process_) return {};
-  std::string text, how;
-  if (process_->ended(how)) text = fmt::format("\nThe server {}.", how);
-  if (const std::string output = process_->output(); !output.empty())
-    text += fmt::format("\nIts output ends with:\n{}", output);
-  return text;
 }
 
 }  // namespace fusewire::bench

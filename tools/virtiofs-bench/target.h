@@ -1,20 +1,17 @@
-// Target: one server under measurement: its process, the connection, its tree, and the memory that requests
-// live in. Made and used by the main thread; run() starts the driver threads.
+// Target: one server under measurement, with its tree and the memory that requests live in. Made and used by
+// the main thread; run() starts the driver threads.
 #pragma once
 
 #include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "driver/server.h"
 #include "virtiofs-bench/client.h"
 #include "virtiofs-bench/options.h"
-#include "virtiofs-bench/server_process.h"
+#include "virtiofs-bench/subject.h"
 #include "virtiofs-bench/tree.h"
-#include "virtiofs-bench/usage.h"
 
 namespace fusewire::bench {
 
@@ -26,31 +23,17 @@ struct Case {
   Wait wait = Wait::irq;
 };
 
-// What one run of a case gave.
-struct RunResult {
-  double seconds = 0;
-  std::uint64_t operations = 0;
-  std::uint64_t bytes = 0;
-  Histogram latency;
-  double cpu_seconds = 0;
-  std::uint64_t kicks = 0;
-  std::uint64_t interrupts = 0;
-  Footprint footprint;
-};
-
 class Target {
  public:
   // Starts (or finds) the server `index` of `options`, and makes its tree. `directory`: where it gets its
-  // own.
+  // own. Errors, of this and the others, begin with its name.
   static Expected<std::unique_ptr<Target>> open(const Options& options, std::size_t index,
                                                 const std::string& directory,
                                                 const std::atomic<bool>& interrupted);
 
-  const std::string& name() const { return name_; }
+  Subject& subject() { return *subject_; }
   // Request queues that the server has, of those that were wanted.
-  unsigned queues() const { return server_->request_queues(); }
-  // Virtio features that were negotiated.
-  std::uint64_t features() const { return server_->features(); }
+  unsigned queues() const { return subject_->server().request_queues(); }
 
   // Why `point` cannot be measured with this server: "" if it can.
   std::string obstacle(const Case& point) const;
@@ -59,12 +42,8 @@ class Target {
   // Removes the tree, says goodbye and ends the server that was started.
   Expected<void> close();
 
-  // What the server wrote last, for messages; and how it ended, if it did.
-  std::string post_mortem();
-
  private:
-  explicit Target(const std::atomic<bool>& interrupted) : link_{-1, interrupted} {}
-  Expected<void> connect(const Options& options);
+  explicit Target(std::unique_ptr<Subject> subject) : subject_(std::move(subject)) {}
   Expected<void> prepare(const Options& options);
   // What a request with so many pages takes of the ring.
   std::size_t descriptors(std::size_t pages) const;
@@ -80,14 +59,8 @@ class Target {
   Expected<Crew> muster(const Case& point, const Options& options);
   // Runs the threads for `length`, until nothing is in flight any more.
   Expected<LoopTotals> phase(const Case& point, Crew& crew, std::chrono::duration<double> length);
-  // Kicks and interrupts of all queues until now.
-  std::pair<std::uint64_t, std::uint64_t> notifications() const;
 
-  std::string name_;
-  std::optional<ServerProcess> process_;
-  std::unique_ptr<driver::Server> server_;
-  Link link_;
-  pid_t pid_ = 0;
+  std::unique_ptr<Subject> subject_;
   fuse_init_out limits_{};
   unsigned ring_size_ = 0;
   std::vector<guestmem::SharedMemory::Piece> arenas_;  // by queue
