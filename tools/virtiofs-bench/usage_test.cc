@@ -25,13 +25,14 @@ using ::testing::IsEmpty;
 // One more than Linux ever gives (PID_MAX_LIMIT).
 constexpr pid_t kNoPid = 4194305;
 
-// A child that does `work`, says that it is ready, and stays until it is killed.
+// A child that does `work`, says that it is ready, and stays until it is killed, with children of its own.
 class Child {
  public:
   explicit Child(const std::function<void()>& work) {
     const UniqueFd ready(::eventfd(0, 0));
     pid_ = ::fork();
     if (pid_ == 0) {
+      ::setpgid(0, 0);
       work();
       if (::eventfd_write(ready.get(), 1) != 0) ::_exit(1);
       for (;;) ::pause();
@@ -40,7 +41,7 @@ class Child {
     EXPECT_EQ(::eventfd_read(ready.get(), &count), 0);
   }
   ~Child() {
-    ::kill(pid_, SIGKILL);
+    ::kill(-pid_, SIGKILL);
     ::waitpid(pid_, nullptr, 0);
   }
   Child(const Child&) = delete;
@@ -89,10 +90,7 @@ TEST(Usage, ProcessTree_HasChildrenOfChildren) {
   const UniqueFd channel(::eventfd(0, 0));
   const Child child([&] {
     const pid_t pid = ::fork();
-    if (pid == 0) {
-      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-      for (;;) ::pause();
-    }
+    while (pid == 0) ::pause();
     if (::eventfd_write(channel.get(), static_cast<std::uint64_t>(pid)) != 0) ::_exit(1);
   });
   std::uint64_t pid = 0;
