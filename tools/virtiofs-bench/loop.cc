@@ -19,11 +19,14 @@ class Driver {
   }
 
   Expected<void> run() {
+    if (loop_.wait == Wait::poll) loop_.queue.disarm();
     for (;;) {
       if (auto sent = submit(); !sent) return sent;
-      if (loop_.queue.outstanding() == 0) return {};
+      if (loop_.queue.outstanding() == 0) break;
       if (auto taken = reap(); !taken) return taken;
     }
+    loop_.queue.drain();  // What was signalled for this run counts for it.
+    return {};
   }
 
  private:
