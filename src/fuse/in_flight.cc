@@ -27,7 +27,7 @@ void InFlight::leave(Slot& slot) {
   Shard& shard = shard_of(slot);
   std::function<void(InterruptReason)> handler;  // destroyed without the lock: it may own anything
   const std::lock_guard lock(shard.mutex);
-  handler.swap(slot.on_interrupt_);
+  if (slot.on_interrupt_) handler.swap(slot.on_interrupt_);
   if (slot.next_ != nullptr) slot.next_->previous_ = slot.previous_;
   (slot.previous_ != nullptr ? slot.previous_->next_ : shard.first) = slot.next_;
   if (shard.closed && shard.first == nullptr) shard.changed.notify_all();

@@ -19,12 +19,6 @@ namespace {
 constexpr int kBatchChains = 64;
 constexpr std::size_t kBatchBytes = std::size_t{256} * 1024;
 
-// In a long turn the driver sees answers after this many of them, or after this long, so that it works on the
-// first while we work on the next. Fewer at a time would wake it more often, and waking costs more than most
-// requests do.
-constexpr unsigned kPublishChains = 24;
-constexpr std::chrono::microseconds kPublishAfter{40};
-
 // A guest can make every chain of a large ring as long as can be. With this many ranges in flight (Linux gets
 // nowhere near), which is about 32 MiB for us to remember, further chains wait until some have come back.
 constexpr std::size_t kMaxRangesInFlight = std::size_t{1} << 20;
@@ -262,7 +256,6 @@ bool QueueWorker::serve_batch() {
   if (!serving()) return false;
   queue_->disable_kicks();
   batch_bytes_ = 0;
-  published_at_ = std::chrono::steady_clock::now();
   int served = 0;
   while (served < kBatchChains && batch_bytes_ < kBatchBytes) {
     const Group group = pop_group();
@@ -272,8 +265,7 @@ bool QueueWorker::serve_batch() {
     }
     served += group.popped;
     if (group.last) break;
-    if (unpublished_ >= kPublishChains || std::chrono::steady_clock::now() - published_at_ > kPublishAfter)
-      publish(event_idx_);
+    publish(event_idx_);
   }
   return served != 0;
 }
@@ -336,11 +328,8 @@ void QueueWorker::finish(QueueSlot& slot) {
 }
 
 void QueueWorker::publish(bool may_signal) {
-  if (unpublished_ != 0) {
-    queue_->publish();
-    unpublished_ = 0;
-    published_at_ = std::chrono::steady_clock::now();
-  }
+  if (unpublished_ != 0) queue_->publish();
+  unpublished_ = 0;
   if (may_signal && queue_ && queue_->needs_signal()) signal_event(call_);
 }
 

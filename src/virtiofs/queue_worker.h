@@ -75,7 +75,9 @@ class QueueWorker {
         wake_(std::move(wake)),
         busy_poll_(options.poll) {}
 
-  // Chains that are popped before the first of them is served.
+  // Chains that are popped before the first of them is served. The driver sees their answers before the next
+  // are popped, so that it works on the first while we work on the next: more at a time would wake a sleeping
+  // driver less often, but leave one of the two waiting for the other (docs/benchmarks.md).
   struct Group {
     std::array<QueueSlot*, 4> slots;
     std::size_t chains = 0;
@@ -137,7 +139,6 @@ class QueueWorker {
   std::vector<std::unique_ptr<QueueSlot>> slab_;
   std::vector<QueueSlot*> free_;
   std::size_t in_flight_ = 0;
-  std::chrono::steady_clock::time_point published_at_;  // in this turn
   unsigned unpublished_ = 0;                            // chains pushed that the driver cannot see yet
   std::size_t ranges_in_flight_ = 0;                    // of all their chains
   std::size_t batch_bytes_ = 0;                         // moved by the requests of this batch
