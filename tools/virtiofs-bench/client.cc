@@ -88,12 +88,6 @@ Expected<fuse_init_out> Client::init() {
   return out;
 }
 
-Expected<fuse_entry_out> Client::lookup(NodeId parent, std::string_view name) {
-  slot_.request(FUSE_LOOKUP, parent).name(name).expect<fuse_entry_out>();
-  if (auto done = call(fmt::format("LOOKUP {}", name)); !done) return std::unexpected(done.error());
-  return slot_.reply<fuse_entry_out>();
-}
-
 Expected<fuse_entry_out> Client::mkdir(NodeId parent, std::string_view name) {
   slot_.request(FUSE_MKDIR, parent).arg(fuse_mkdir_in{0755, 022}).name(name).expect<fuse_entry_out>();
   if (auto done = call(fmt::format("MKDIR {}", name)); !done) return std::unexpected(done.error());

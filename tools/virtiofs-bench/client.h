@@ -42,7 +42,6 @@ class Client {
   // INIT as Linux sends it to a virtio-fs server without DAX. The limits that come back hold for what
   // follows.
   Expected<fuse_init_out> init();
-  Expected<fuse_entry_out> lookup(NodeId parent, std::string_view name);
   Expected<fuse_entry_out> mkdir(NodeId parent, std::string_view name);
   Expected<CreateOut> create(NodeId parent, std::string_view name);
   Expected<FileHandle> open(NodeId node);

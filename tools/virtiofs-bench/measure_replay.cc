@@ -23,7 +23,12 @@ Expected<void> measure_replay(const Options& options, const std::string& directo
   for (unsigned round = 0; round < options.rounds; ++round) {
     for (std::size_t i = 0; i < options.servers() && !interrupted; ++i) {
       show_progress(fmt::format("replay: round {} of {}, server {}", round + 1, options.rounds, i + 1));
-      const auto subject = Subject::open(options, i, directory, wanted_for(*recording, options), interrupted);
+      const auto share = TemporaryDirectory::make(directory);
+      if (!share) return failed(share.error());
+      if (!options.contents.empty())
+        if (auto filled = share->fill(options.contents); !filled) return filled;
+      const auto subject =
+          Subject::open(options, i, {directory, share->path(), interrupted}, wanted_for(*recording, options));
       if (!subject) return failed(subject.error());
       if (round == 0) measured.servers.push_back(describe(options, i, **subject));
       const auto result = replay(**subject, *recording, row.point.wait);

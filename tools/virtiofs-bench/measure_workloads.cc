@@ -17,12 +17,11 @@ std::vector<Case> grid(const Options& options) {
   return cases;
 }
 
-Expected<Targets> open(const Options& options, const std::string& directory,
-                       const std::atomic<bool>& interrupted, Measured& measured) {
+Expected<Targets> open(const Options& options, const Site& site, Measured& measured) {
   Targets targets;
-  for (std::size_t i = 0; i < options.servers() && !interrupted; ++i) {
+  for (std::size_t i = 0; i < options.servers() && !site.interrupted; ++i) {
     show_progress(fmt::format("starting server {} and making its tree", i + 1));
-    auto target = Target::open(options, i, directory, interrupted);
+    auto target = Target::open(options, i, site);
     if (!target) return failed(target.error());
     measured.servers.push_back(describe(options, i, (*target)->subject()));
     targets.push_back(std::move(*target));
@@ -63,7 +62,10 @@ Expected<void> measure(const Targets& targets, const Options& options, const std
 
 Expected<void> measure_workloads(const Options& options, const std::string& directory,
                                  const std::atomic<bool>& interrupted, Measured& measured) {
-  const auto targets = open(options, directory, interrupted, measured);
+  // One for all: they read and write the same data file (tree.h).
+  const auto share = TemporaryDirectory::make(directory);
+  if (!share) return failed(share.error());
+  const auto targets = open(options, {directory, share->path(), interrupted}, measured);
   if (!targets) return failed(targets.error());
   if (auto done = measure(*targets, options, interrupted, measured); !done) return done;
   show_progress("removing the trees");

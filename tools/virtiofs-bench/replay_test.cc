@@ -84,7 +84,8 @@ class ReplayTest : public ::testing::Test {
     if (!recording) return failed(recording.error());
     Options options;
     options.socket = server.socket_path();
-    const auto subject = Subject::open(options, 0, "/tmp", wanted_for(*recording, options), interrupted_);
+    const auto subject =
+        Subject::open(options, 0, {"/tmp", "/tmp", interrupted_}, wanted_for(*recording, options));
     if (!subject) return failed(subject.error());
     return replay(**subject, *recording, wait);
   }

@@ -11,7 +11,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 
 #include "base/result.h"
@@ -44,36 +43,13 @@ void pause_for(int milliseconds) { ::poll(nullptr, 0, milliseconds); }
   ::_exit(127);
 }
 
-// With owners, times, links and attributes, as only cp(1) does it all.
-Expected<void> copy_tree(const std::string& from, const std::string& to) {
-  const pid_t pid = ::fork();
-  if (pid < 0) return failed(fmt::format("fork: {}", to_string(Errno{errno})));
-  const std::string source = from + "/.";
-  if (pid == 0) {
-    ::execlp("cp", "cp", "-a", "--", source.c_str(), to.c_str(), nullptr);
-    ::_exit(127);
-  }
-  int status = 0;
-  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-  }
-  if (status != 0) return failed(fmt::format("{} cannot be copied to {}", from, to));
-  return {};
-}
-
 }  // namespace
 
 Expected<ServerProcess> ServerProcess::start(const std::string& command, const std::string& parent,
-                                             const std::string& contents) {
-  ServerProcess server;
-  std::string home = parent + "/virtiofs-bench.XXXXXX";
-  if (::mkdtemp(home.data()) == nullptr)
-    return failed(fmt::format("cannot make a directory in {}: {}", parent, to_string(Errno{errno})));
-  server.home_ = home;
-  const std::string share = home + "/share";
-  std::error_code error;
-  if (!std::filesystem::create_directory(share, error)) return failed(error.message());
-  if (!contents.empty())
-    if (auto copied = copy_tree(contents, share); !copied) return failed(copied.error());
+                                             const std::string& share) {
+  auto home = TemporaryDirectory::make(parent);
+  if (!home) return failed(home.error());
+  ServerProcess server(std::move(*home));
   const UniqueFd log(::open(server.log_path().c_str(), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600));
   if (!log) return failed(fmt::format("{}: {}", server.log_path(), to_string(Errno{errno})));
 
@@ -93,9 +69,7 @@ ServerProcess::ServerProcess(ServerProcess&& other) noexcept
     : home_(std::move(other.home_)),
       pid_(std::exchange(other.pid_, -1)),
       reaped_(other.reaped_),
-      status_(other.status_) {
-  other.home_.clear();
-}
+      status_(other.status_) {}
 
 ServerProcess::~ServerProcess() {
   if (pid_ > 0) {
@@ -109,8 +83,6 @@ ServerProcess::~ServerProcess() {
     ::kill(-pid_, SIGKILL);
     reap(0);
   }
-  std::error_code ignored;  // What cannot be removed stays, in a temporary directory.
-  if (!home_.empty()) std::filesystem::remove_all(home_, ignored);
 }
 
 // All of the group that have ended; without WNOHANG, until none is left.

@@ -1,5 +1,5 @@
-// ServerProcess: a virtio-fs server started by a command, with a fresh directory to share, and ended and
-// removed again with everything it left. Used by one thread.
+// ServerProcess: a virtio-fs server started by a command, and ended with everything that it started. Used by
+// one thread.
 #pragma once
 
 #include <sys/types.h>
@@ -8,18 +8,19 @@
 
 #include "vhost_user/frontend.h"
 #include "virtiofs-bench/expected.h"
+#include "virtiofs-bench/temporary_directory.h"
 
 namespace fusewire::bench {
 
 class ServerProcess {
  public:
-  // Runs `command` with sh(1), {socket} and {dir} in it replaced, in a process group of its own, in a new
-  // directory below `parent`. What it shares is a copy of the directory `contents`; "": empty.
+  // Runs `command` with sh(1) in a process group of its own. {dir} in it becomes `share`, {socket} a path in
+  // a new directory below `parent`.
   static Expected<ServerProcess> start(const std::string& command, const std::string& parent,
-                                       const std::string& contents);
+                                       const std::string& share);
   ServerProcess(ServerProcess&& other) noexcept;
   ServerProcess& operator=(ServerProcess&&) = delete;
-  // Ends the process group (SIGTERM, then SIGKILL), and removes the directory.
+  // Ends the process group: SIGTERM, then SIGKILL.
   ~ServerProcess();
 
   // Connects as soon as the server listens. A server takes one front-end, so that no connection is wasted on
@@ -33,12 +34,12 @@ class ServerProcess {
   bool ended(std::string& how);
 
  private:
-  ServerProcess() = default;
-  std::string log_path() const { return home_ + "/log"; }
-  std::string socket_path() const { return home_ + "/socket"; }
+  explicit ServerProcess(TemporaryDirectory home) : home_(std::move(home)) {}
+  std::string log_path() const { return home_.path() + "/log"; }
+  std::string socket_path() const { return home_.path() + "/socket"; }
   void reap(int flags);
 
-  std::string home_;
+  TemporaryDirectory home_;
   pid_t pid_ = -1;
   bool reaped_ = false;
   int status_ = 0;

@@ -22,17 +22,15 @@ pid_t listener_of(int socket_fd) {
 
 }  // namespace
 
-Expected<std::unique_ptr<Subject>> Subject::open(const Options& options, std::size_t index,
-                                                 const std::string& directory,
-                                                 const driver::ServerOptions& wanted,
-                                                 const std::atomic<bool>& interrupted) {
-  std::unique_ptr<Subject> subject(new Subject(interrupted));
+Expected<std::unique_ptr<Subject>> Subject::open(const Options& options, std::size_t index, const Site& site,
+                                                 const driver::ServerOptions& wanted) {
+  std::unique_ptr<Subject> subject(new Subject(site.interrupted));
   const std::string* command = options.command(index);
   subject->name_ = index < options.names.size() ? options.names[index]
                    : command != nullptr         ? program_of(*command)
                                                 : options.socket;
   if (command != nullptr) {
-    auto process = ServerProcess::start(*command, directory, options.contents);
+    auto process = ServerProcess::start(*command, site.directory, site.share);
     if (!process) return subject->failure(process.error());
     subject->process_.emplace(std::move(*process));
   }

@@ -20,14 +20,18 @@
 
 namespace fusewire::bench {
 
+// What a server that is started gets, and what all waiting for it looks at.
+struct Site {
+  std::string directory;  // for its socket and its output
+  std::string share;      // what it shares
+  const std::atomic<bool>& interrupted;
+};
+
 class Subject {
  public:
-  // Starts (or finds) the server `index` of `options`, and connects. `directory`: where it gets its own.
-  // Errors begin with its name.
-  static Expected<std::unique_ptr<Subject>> open(const Options& options, std::size_t index,
-                                                 const std::string& directory,
-                                                 const driver::ServerOptions& wanted,
-                                                 const std::atomic<bool>& interrupted);
+  // Starts (or finds) the server `index` of `options`, and connects. Errors begin with its name.
+  static Expected<std::unique_ptr<Subject>> open(const Options& options, std::size_t index, const Site& site,
+                                                 const driver::ServerOptions& wanted);
 
   const std::string& name() const { return name_; }
   driver::Server& server() { return *server_; }

@@ -1,6 +1,7 @@
 #include "virtiofs-bench/target.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <latch>
@@ -43,17 +44,15 @@ driver::ServerOptions wanted_server(const Options& options) {
 
 }  // namespace
 
-Expected<std::unique_ptr<Target>> Target::open(const Options& options, std::size_t index,
-                                               const std::string& directory,
-                                               const std::atomic<bool>& interrupted) {
-  auto subject = Subject::open(options, index, directory, wanted_server(options), interrupted);
+Expected<std::unique_ptr<Target>> Target::open(const Options& options, std::size_t index, const Site& site) {
+  auto subject = Subject::open(options, index, site, wanted_server(options));
   if (!subject) return failed(subject.error());
   std::unique_ptr<Target> target(new Target(std::move(*subject)));
-  if (auto ready = target->prepare(options); !ready) return target->subject_->failure(ready.error());
+  if (auto ready = target->prepare(options, index); !ready) return target->subject_->failure(ready.error());
   return target;
 }
 
-Expected<void> Target::prepare(const Options& options) {
+Expected<void> Target::prepare(const Options& options, std::size_t index) {
   driver::Server& server = subject_->server();
   guestmem::SharedMemory& memory = server.memory();
   for (unsigned i = 0; i < server.request_queues(); ++i) {
@@ -72,6 +71,8 @@ Expected<void> Target::prepare(const Options& options) {
   limits_ = *init;
   ring_size_ = options.ring_size;
   tree_.sizes = options.tree;
+  tree_.name = fmt::format("virtiofs-bench.{}.{}", ::getpid(), index);
+  tree_.data_name = fmt::format("virtiofs-bench.{}.data", ::getpid());
   auto places = build_slots();
   return TreeBuilder(*client_, server.request_queue(0), subject_->link(), *forgets_, places).build(tree_);
 }

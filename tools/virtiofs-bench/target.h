@@ -25,11 +25,9 @@ struct Case {
 
 class Target {
  public:
-  // Starts (or finds) the server `index` of `options`, and makes its tree. `directory`: where it gets its
-  // own. Errors, of this and the others, begin with its name.
-  static Expected<std::unique_ptr<Target>> open(const Options& options, std::size_t index,
-                                                const std::string& directory,
-                                                const std::atomic<bool>& interrupted);
+  // Starts (or finds) the server `index` of `options`, and makes its tree. Errors, of this and the others,
+  // begin with its name.
+  static Expected<std::unique_ptr<Target>> open(const Options& options, std::size_t index, const Site& site);
 
   Subject& subject() { return *subject_; }
   // Request queues that the server has, of those that were wanted.
@@ -44,7 +42,7 @@ class Target {
 
  private:
   explicit Target(std::unique_ptr<Subject> subject) : subject_(std::move(subject)) {}
-  Expected<void> prepare(const Options& options);
+  Expected<void> prepare(const Options& options, std::size_t index);
   // What a request with so many pages takes of the ring.
   std::size_t descriptors(std::size_t pages) const;
   // Slots to make the tree with, as many as the ring allows.

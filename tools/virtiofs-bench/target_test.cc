@@ -28,7 +28,7 @@ class TargetTest : public ::testing::Test {
 
   Expected<std::unique_ptr<Target>> open(const FakeServer& server) {
     options_.socket = server.socket_path();
-    return Target::open(options_, 0, "/tmp", interrupted_);
+    return Target::open(options_, 0, {"/tmp", "/tmp", interrupted_});
   }
   // The error of a run of `workload` against a server with this fault.
   std::string error_of(std::string_view workload, const Fault& fault, Wait wait = Wait::irq) {
@@ -277,7 +277,7 @@ TEST_F(TargetTest, RingWithoutIndirectDescriptors_HoldsFewerRequests) {
 
 TEST_F(TargetTest, SocketThatNobodyListensOn_IsNamed) {
   options_.socket = "/tmp/no-such-socket";
-  const auto target = Target::open(options_, 0, "/tmp", interrupted_);
+  const auto target = Target::open(options_, 0, {"/tmp", "/tmp", interrupted_});
   ASSERT_FALSE(target);
   EXPECT_THAT(target.error(), HasSubstr("/tmp/no-such-socket"));
 }

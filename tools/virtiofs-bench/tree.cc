@@ -1,7 +1,6 @@
 #include "virtiofs-bench/tree.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -48,17 +47,16 @@ Expected<void> TreeBuilder::remove_files(NodeId parent, std::span<const std::str
 }
 
 Expected<void> TreeBuilder::build(Tree& tree) {
-  tree.top.name = fmt::format("virtiofs-bench.{}", ::getpid());
-  const auto top = make_directory(kRootNode, tree.top.name);
+  const auto top = make_directory(kRootNode, tree.name);
   if (!top) return failed(top.error());
-  tree.top.node = *top;
+  tree.top = *top;
   const struct {
     const char* name;
     NodeId& node;
   } directories[] = {
       {"known", tree.known_directory}, {"many", tree.many}, {"storm", tree.storm}, {"scratch", tree.scratch}};
   for (const auto& [name, node] : directories) {
-    const auto made = make_directory(tree.top.node, name);
+    const auto made = make_directory(tree.top, name);
     if (!made) return failed(made.error());
     node = *made;
   }
@@ -83,8 +81,16 @@ Expected<void> TreeBuilder::build_storm(Tree& tree) {
 }
 
 Expected<void> TreeBuilder::build_data(Tree& tree) {
-  const auto made = client_.create(tree.top.node, "data");
+  client_.slot().request(FUSE_LOOKUP, kRootNode).name(tree.data_name).expect<fuse_entry_out>();
+  if (auto looked = client_.send(); !looked) return looked;
+  const auto found = client_.slot().expect_reply<fuse_entry_out>("LOOKUP");
+  if (found && found->attr.size == tree.sizes.data_bytes) {
+    tree.data = NodeId{found->nodeid};
+    return {};
+  }
+  const auto made = client_.create(kRootNode, tree.data_name);
   if (!made) return failed(made.error());
+  tree.made_data = true;
   tree.data = NodeId{made->entry.nodeid};
   const FileHandle handle{made->open.fh};
   std::size_t piece = std::size_t{128} << 10;
@@ -109,14 +115,14 @@ Expected<void> TreeBuilder::remove(Tree& tree) {
   if (auto done = remove_files(tree.known_directory, known); !done) return done;
   if (auto done = remove_files(tree.many, tree.many_names); !done) return done;
   if (auto done = remove_storm(tree); !done) return done;
-  if (auto done = client_.unlink(tree.top.node, "data"); !done) return done;
+  if (tree.made_data)
+    if (auto done = client_.unlink(kRootNode, tree.data_name); !done) return done;
   for (const char* name : {"known", "many", "storm", "scratch"})
-    if (auto done = client_.rmdir(tree.top.node, name); !done) return done;
-  if (auto done = client_.rmdir(kRootNode, tree.top.name); !done) return done;
+    if (auto done = client_.rmdir(tree.top, name); !done) return done;
+  if (auto done = client_.rmdir(kRootNode, tree.name); !done) return done;
   for (const Tree::Node& file : tree.known)
     if (auto done = forgets_.add(file.node, 1); !done) return done;
-  for (const NodeId node :
-       {tree.data, tree.known_directory, tree.many, tree.storm, tree.scratch, tree.top.node})
+  for (const NodeId node : {tree.data, tree.known_directory, tree.many, tree.storm, tree.scratch, tree.top})
     if (auto done = forgets_.add(node, 1); !done) return done;
   return forgets_.drain();
 }

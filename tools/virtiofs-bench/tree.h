@@ -1,13 +1,16 @@
-// Tree: the files that the workloads work on, made and removed through FUSE alone, below a directory of its
-// own in the share. What the server knows of it is what a kernel would hold: the directories, the files of
-// known/ and the data file; all other files were forgotten after they had been made.
+// Tree: the files that the workloads work on, made and removed through FUSE alone. What the server knows of it
+// is what a kernel would hold: the directories, the files of known/ and the data file; all other files were
+// forgotten after they had been made.
 //
-//   virtiofs-bench.PID/
+//   virtiofs-bench.PID.SERVER/
 //     known/k00000...   empty files that stay looked up (getattr, lookup, open)
 //     many/e00000...    empty files in one directory (readdirplus)
 //     storm/d000/f000   a bigger tree (stat storm)
 //     scratch/          what workloads make and remove themselves
-//     data              each block of 4 KiB begins with its own number
+//   virtiofs-bench.PID.data   each block of 4 KiB begins with its own number
+//
+// Servers that share one directory have the data file in common: whether its pages lie well in the host's
+// memory is a matter of luck, which makes up to 40% of the time to copy them, and has to be the same for all.
 //
 // Used by one thread.
 #pragma once
@@ -39,7 +42,9 @@ struct Tree {
   };
 
   TreeSizes sizes;
-  Node top;
+  std::string name, data_name;  // in the share's root
+  NodeId top;
+  bool made_data = false;  // by this tree, and not found
   NodeId known_directory, many, storm, scratch, data;
   std::vector<Node> known;              // each with one reference
   std::vector<std::string> many_names;  // of many/
@@ -55,7 +60,7 @@ class TreeBuilder {
   TreeBuilder(Client& client, driver::Queue& queue, const Link& link, Forgets& forgets, std::span<Slot> slots)
       : client_(client), queue_(queue), link_(link), forgets_(forgets), slots_(slots) {}
 
-  // Makes what tree.sizes says, and fills in the rest of `tree`.
+  // Makes what tree.sizes says under the names in it, and fills in the rest of `tree`.
   Expected<void> build(Tree& tree);
   // Removes all of it and gives every reference back.
   Expected<void> remove(Tree& tree);
