@@ -174,6 +174,13 @@ def million_bars(million):
                    verdict(descriptors <= MILLION_DESCRIPTORS)]])
 
 
+def system_calls(path):
+    """What the calls cost alone: the limit under the daemon's CPU time for an operation."""
+    found = json.loads(path.read_text(encoding="utf-8"))["benchmarks"]
+    rows = [[one["run_name"], f"{one['cpu_time'] / 1000:.2f}"] for one in found if one.get("aggregate_name") == "median"]
+    return table(["system call", "µs"], rows)
+
+
 def output_of(*command):
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -214,6 +221,9 @@ def section(directory, chart):
     if (directory / "million.json").exists():
         parts.append("### A million known inodes\n\nWith `--rlimit-nofile=20000`, one queue, a million files looked "
                      "up:\n\n" + million_bars(Results(directory / "million.json")))
+    if (directory / "syscalls.json").exists():
+        parts.append("### Bare system calls\n\nThe same calls from a loop, in the same minutes: what the daemon cannot do "
+                     "without.\n\n" + system_calls(directory / "syscalls.json"))
     if chart:
         parts.append(f"### Every workload\n\n![Operations per second, relative to the C virtiofsd]({chart})")
         parts.append(main.comparison())
