@@ -136,8 +136,12 @@ void PassthroughFs::flush(Call<op::Flush> call) {
 void PassthroughFs::fsync(Call<op::Fsync> call) {
   auto opened = file(call.in.fh);
   if (!opened) return std::move(call.reply).error(opened.error());
-  pool().submit([moved = std::move(call), file = std::move(*opened)]() mutable {
-    answer(moved, sync_file(file->fd.get(), (moved.in.fsync_flags & FUSE_FSYNC_FDATASYNC) != 0));
+  const bool data_only = (call.in.fsync_flags & FUSE_FSYNC_FDATASYNC) != 0;
+  // In memory there is nothing to wait for.
+  if ((*opened)->storage() == StorageKind::memory)
+    return answer(call, sync_file((*opened)->fd.get(), data_only));
+  pool().submit([moved = std::move(call), file = std::move(*opened), data_only]() mutable {
+    answer(moved, sync_file(file->fd.get(), data_only));
   });
 }
 

@@ -13,6 +13,11 @@ namespace {
 
 constexpr int kPathFlags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
 
+// How many of the files that this thread looked up last were unknown, one after the other. A guest that walks
+// a tree for the first time asks for nothing else, and then it is quicker to open at once than to ask first.
+thread_local unsigned unknown_in_a_row = 0;
+constexpr unsigned kWalking = 4;
+
 // Whether walking up from `directory` comes to `root`. Not so when the host has moved the directory out of
 // the share. The walk ends at the top of the process's file system, or after more levels than a path can
 // have.
@@ -79,12 +84,20 @@ Result<fuse_entry_out> PassthroughFs::entry_of_parent(const ReachedInode& direct
 Result<fuse_entry_out> PassthroughFs::entry_for(MountId parent_mount, int directory_fd, const char* name) {
   // What is known already needs no descriptor of its own: one statx(2), and for an inode that is held by its
   // handle the handle that is found under the name.
+  if (unknown_in_a_row >= kWalking) {
+    UniqueFd fd(::openat(directory_fd, name, kPathFlags));
+    if (!fd && errno != EMFILE && errno != ENFILE) return fail_errno();
+    // Where descriptors are short, what is known can be found without one.
+    if (fd && fd.get() < descriptor_limit_) return entry_for_fd(parent_mount, std::move(fd));
+  }
   const std::uint32_t before = inodes_.now();
   const auto stat = stat_at(directory_fd, name);
   if (!stat) return fail(stat.error());
   const auto known = inodes_.find_known(identity_of(*stat), before);
-  if (known.inode && (known.counted || acquire_by_handle(known.inode, directory_fd, name)))
+  if (known.inode && (known.counted || acquire_by_handle(known.inode, directory_fd, name))) {
+    unknown_in_a_row = 0;
     return entry_out(*known.inode, *stat, parent_mount);
+  }
   UniqueFd fd(::openat(directory_fd, name, kPathFlags));
   if (!fd) return fail_errno();
   return entry_for_fd(parent_mount, std::move(fd));
@@ -118,6 +131,7 @@ Result<InodePtr> PassthroughFs::acquire(const struct statx& stat, UniqueFd& path
     acquired = inodes_.acquire(stat, *reach);
   }
   if (!acquired) return fail(acquired.error());
+  unknown_in_a_row = acquired->entered ? unknown_in_a_row + 1 : 0;
   if (file_handles_ == FileHandleMode::automatic) {
     if (acquired->entered) {
       entered(acquired->inode);

@@ -6,12 +6,13 @@
 namespace fusewire::virtiofs {
 
 void BusyPoll::woke_up() {
+  starts();
   if (limit_.count() == 0) return;
   soon_ = Clock::now() - began_ <= limit_ + kWakeUp;
   began_ = {};
 }
 
-unsigned BusyPoll::most_pollers() {
+unsigned BusyPoll::most_awake() {
   static const unsigned most = std::max(1U, std::thread::hardware_concurrency() / 2);
   return most;
 }

@@ -4,7 +4,7 @@
 // request itself. A driver that answers soon is therefore waited for awake, up to a limit. One that was not
 // soon even once is not waited for until it has been: an idle queue uses no processor time.
 //
-// Used by the worker's thread alone, except for the count of those that poll.
+// Used by the worker's thread alone, except for the count of those that are awake.
 #pragma once
 
 #include <atomic>
@@ -19,27 +19,34 @@ class BusyPoll {
   // Waits awake for `limit` at most; 0: never.
   explicit BusyPoll(std::chrono::microseconds limit) : limit_(limit) {}
 
+  // The worker's thread begins, and ends.
+  static void starts() { awake_.fetch_add(1, std::memory_order_relaxed); }
+  static void ends() { awake_.fetch_sub(1, std::memory_order_relaxed); }
+
   // Calls `ready` until it is true or the time is up; whether it was. Does nothing when the last waits were
-  // long, or when too many other workers poll already: those that serve need processors too.
+  // long, or when more workers are awake than half of the processors: their drivers need the other half, and
+  // whoever polls takes a processor from one of them.
   template <class Ready>
   bool wait(const Ready& ready);
 
   // Tells how the wait went on that wait() could not end: to be called around the sleep.
   void falls_asleep() {
+    ends();
     if (limit_.count() != 0 && began_ == Clock::time_point{}) began_ = Clock::now();
   }
   void woke_up();
 
  private:
-  // As many workers as may poll at once: half of the processors, at least one.
-  static unsigned most_pollers();
+  // How many workers may be awake for any to poll: half of the processors, at least one.
+  static unsigned most_awake();
   static void pause();
 
   // What a sleep takes longer than the wait itself.
   static constexpr std::chrono::microseconds kWakeUp{50};
   static constexpr int kLooksPerClock = 16;
 
-  static inline std::atomic<unsigned> pollers_{0};
+  // SAFETY: relaxed throughout: the count guards nothing, and a poll too many or too few does no harm.
+  static inline std::atomic<unsigned> awake_{0};
 
   const std::chrono::microseconds limit_;
   bool soon_ = false;          // the last wait was shorter than the limit
@@ -48,12 +55,7 @@ class BusyPoll {
 
 template <class Ready>
 bool BusyPoll::wait(const Ready& ready) {
-  if (!soon_) return false;
-  // SAFETY: relaxed: the count guards nothing, and one too many does no harm.
-  if (pollers_.fetch_add(1, std::memory_order_relaxed) >= most_pollers()) {
-    pollers_.fetch_sub(1, std::memory_order_relaxed);
-    return false;
-  }
+  if (!soon_ || awake_.load(std::memory_order_relaxed) > most_awake()) return false;
   began_ = Clock::now();
   bool found = false;
   do {
@@ -63,7 +65,6 @@ bool BusyPoll::wait(const Ready& ready) {
     }
   } while (!found && Clock::now() - began_ < limit_);
   if (found) began_ = {};
-  pollers_.fetch_sub(1, std::memory_order_relaxed);
   return found;
 }
 

@@ -1,6 +1,7 @@
-// readdirplus: each slot reads the big directory from its beginning to its end, again and again. Every entry
-// that comes with a node is forgotten as soon as its reply has been read: the files are as unknown to the
-// server in each pass as in the first.
+// readdirplus: each slot reads the big directory from its beginning to its end, again and again. A node is
+// forgotten as often as a pass has given it out, but only after the next pass: like a guest that has memory
+// to remember names, it finds in each pass but the first what it knows already. (stat-storm is the workload
+// of unknown files.)
 #include <fcntl.h>
 #include <fmt/format.h>
 
@@ -29,9 +30,11 @@ class ReadDirPlus final : public Workload {
     Step step = Step::open;
     std::uint64_t handle = 0;
     std::uint64_t offset = 0;
-    std::uint64_t seen = 0;  // entries of this pass
+    std::uint64_t seen = 0;                       // entries of this pass
+    std::vector<NodeId> given{}, given_before{};  // nodes of this pass, and of the one before
   };
   Expected<Progress> check_read(const Slot& slot, InSlot& mine);
+  Expected<void> forget(std::vector<NodeId>& nodes);
 
   Forgets& forgets_;
   NodeId directory_;
@@ -76,7 +79,10 @@ Expected<Progress> ReadDirPlus::check(Slot& slot) {
     case Step::open: {
       const auto opened = slot.expect_reply<fuse_open_out>("OPENDIR");
       if (!opened) return failed(opened.error());
-      mine = {.step = Step::read, .handle = opened->fh};
+      mine.step = Step::read;
+      mine.handle = opened->fh;
+      mine.offset = 0;
+      mine.seen = 0;
       return Progress{.operations = 0};
     }
     case Step::read:
@@ -108,20 +114,30 @@ Expected<Progress> ReadDirPlus::check_read(const Slot& slot, InSlot& mine) {
     mine.offset = record.dirent.off;
     if (as_text(*name) != "." && as_text(*name) != "..") ++progress.operations;
     if (record.entry_out.nodeid == 0) continue;
-    if (auto forgotten = forgets_.add(NodeId{record.entry_out.nodeid}, 1); !forgotten)
-      return failed(forgotten.error());
+    mine.given.push_back(NodeId{record.entry_out.nodeid});
   }
-  forgets_.publish();
   mine.seen += progress.operations;
   if (!at_end) return progress;
   if (mine.seen != entries_)
     return failed(fmt::format("READDIRPLUS: a pass gave {} entries of {}", mine.seen, entries_));
+  if (auto forgotten = forget(mine.given_before); !forgotten) return failed(forgotten.error());
+  mine.given.swap(mine.given_before);
   mine.step = Step::release;
   return progress;
 }
 
+Expected<void> ReadDirPlus::forget(std::vector<NodeId>& nodes) {
+  for (const NodeId node : nodes)
+    if (auto forgotten = forgets_.add(node, 1); !forgotten) return forgotten;
+  forgets_.publish();
+  nodes.clear();
+  return {};
+}
+
 Expected<void> ReadDirPlus::finish(Client& client) {
-  for (const InSlot& mine : in_slot_) {
+  for (InSlot& mine : in_slot_) {
+    for (std::vector<NodeId>* nodes : {&mine.given_before, &mine.given})
+      if (auto forgotten = forget(*nodes); !forgotten) return forgotten;
     if (mine.step == Step::open) continue;
     client.slot().request(FUSE_RELEASEDIR, directory_).arg(release_in(mine.handle));
     if (auto closed = client.call("RELEASEDIR"); !closed) return closed;
