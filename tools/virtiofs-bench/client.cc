@@ -56,7 +56,8 @@ Expected<void> wait_for_used(driver::Queue& queue, const Link& link) {
 }
 
 Expected<void> Client::send() {
-  if (!slot_.stage(queue_, unique_ += 2)) return failed("the ring has no room for a request");
+  unique_ += 2;
+  if (!slot_.stage(queue_, unique_)) return failed("the ring has no room for a request");
   queue_.publish();
   std::optional<driver::Queue::Used> used = queue_.take();
   while (!used) {

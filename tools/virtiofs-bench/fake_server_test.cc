@@ -84,7 +84,7 @@ FakeServer::FakeServer(const FakeOptions& options)
   path_ = home_ + "/socket";
   auto listener = vhost_user::Listener::bind(path_);
   if (!listener) ADD_FAILURE() << listener.error();
-  listener_.emplace(std::move(*listener));
+  listener_ = std::make_unique<vhost_user::Listener>(std::move(*listener));
   stop_ = UniqueFd(::eventfd(0, EFD_CLOEXEC));
   nodes_[FUSE_ROOT_ID].references = 1;
   acceptor_ = std::thread([this] { accept(); });
@@ -98,10 +98,11 @@ FakeServer::~FakeServer() {
 }
 
 void FakeServer::accept() {
-  auto socket = listener_->accept(stop_.get());
-  if (!socket || !*socket) return;
-  connection_ = UniqueFd(::dup((*socket)->get()));
-  vhost_user::Backend(std::move(**socket), *this, stop_.get()).run();
+  auto accepted = listener_->accept(stop_.get());
+  UniqueFd socket = accepted ? std::move(*accepted).value_or(UniqueFd()) : UniqueFd();
+  if (!socket) return;
+  connection_ = UniqueFd(::dup(socket.get()));
+  vhost_user::Backend(std::move(socket), *this, stop_.get()).run();
 }
 
 std::uint64_t FakeServer::features() const {
@@ -114,7 +115,7 @@ Result<void> FakeServer::start_queue(unsigned index, const virtio::RingSetup& se
       setup, map_,
       {.event_idx = (acked_ & virtio::kEventIdx) != 0, .indirect = (acked_ & virtio::kIndirectDesc) != 0});
   if (!queue) return fail(EINVAL);
-  ring.queue.emplace(std::move(*queue));
+  ring.queue = std::make_unique<virtio::SplitQueue>(std::move(*queue));
   ring.kick = std::move(kick);
   ring.stop = UniqueFd(::eventfd(0, EFD_CLOEXEC));
   ring.thread = std::thread([this, &ring] { serve(ring); });

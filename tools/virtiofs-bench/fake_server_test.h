@@ -8,7 +8,6 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -85,7 +84,7 @@ class FakeServer final : public vhost_user::Device {
 
  private:
   struct Ring {
-    std::optional<virtio::SplitQueue> queue;
+    std::unique_ptr<virtio::SplitQueue> queue;
     UniqueFd kick, call, stop;
     std::thread thread;
   };
@@ -112,7 +111,7 @@ class FakeServer final : public vhost_user::Device {
 
   const FakeOptions options_;
   std::string home_, path_;
-  std::optional<vhost_user::Listener> listener_;
+  std::unique_ptr<vhost_user::Listener> listener_;
   UniqueFd stop_;
   UniqueFd connection_;  // a second descriptor of it, to hang up with
   std::thread acceptor_;

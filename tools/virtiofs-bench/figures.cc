@@ -33,6 +33,7 @@ Figures median(const std::vector<Figures>& runs) {
   if (runs.empty()) return result;
   for (const FigureKind& kind : kFigureKinds) {
     std::vector<double> values;
+    values.reserve(runs.size());
     for (const Figures& run : runs) values.push_back(run.*kind.value);
     std::ranges::sort(values);
     const std::size_t middle = values.size() / 2;

@@ -43,7 +43,8 @@ class Driver {
       Slot& slot = loop_.slots[index];
       if (!loop_.workload.next(slot)) continue;
       in_operation_[index] = true;
-      if (!slot.stage(loop_.queue, unique_ += 2))
+      unique_ += 2;
+      if (!slot.stage(loop_.queue, unique_))
         return failed("the ring has no room: --ring-size is too small for the depth");
     }
     ready_.clear();

@@ -44,6 +44,11 @@ std::uint32_t opcode_of(const recording::Request& request) {
   return header.opcode;
 }
 
+bool possible(const recording::Request& request) {
+  return request.bytes.size() >= sizeof(fuse_in_header) && request.size >= request.bytes.size() &&
+         request.size <= kMaxBytes && request.room <= kMaxBytes;
+}
+
 bool reads_directory(std::uint32_t opcode) { return opcode == FUSE_READDIR || opcode == FUSE_READDIRPLUS; }
 
 // Where a reader of the directory goes on after this reply; 0: it was empty.
@@ -257,23 +262,24 @@ Expected<Recording> load_recording(const std::string& path) {
   Recording loaded;
   std::size_t waiting = 0;
   for (;;) {
-    auto record = reader->next();
-    if (!record) return failed(record.error());
-    if (!*record) break;
-    if (const auto* request = std::get_if<recording::Request>(&**record)) {
-      if (request->bytes.size() < sizeof(fuse_in_header) || request->size < request->bytes.size() ||
-          request->size > kMaxBytes || request->room > kMaxBytes)
-        return failed(fmt::format("{}: request {} has an impossible size", path, request->unique));
-      if (loaded.records.empty() && opcode_of(*request) != FUSE_INIT) break;
+    auto next = reader->next();
+    if (!next) return failed(next.error());
+    std::optional<recording::Record>& record = *next;
+    if (!record) break;
+    const auto* request = std::get_if<recording::Request>(&*record);
+    if (request != nullptr && !possible(*request))
+      return failed(fmt::format("{}: request {} has an impossible size", path, request->unique));
+    if (loaded.records.empty() && (request == nullptr || opcode_of(*request) != FUSE_INIT)) break;
+    if (request != nullptr) {
       loaded.request_bytes = std::max<std::size_t>(loaded.request_bytes, request->size);
       loaded.reply_bytes = std::max<std::size_t>(loaded.reply_bytes, request->room);
-      if (!has_no_reply(opcode_of(*request))) ++waiting;
+      waiting += has_no_reply(opcode_of(*request)) ? 0 : 1;
       loaded.depth =
           std::max(loaded.depth, static_cast<unsigned>(std::min<std::size_t>(waiting, kMaxDepth + 1)));
     } else if (waiting != 0) {
       --waiting;
     }
-    loaded.records.push_back(std::move(**record));
+    loaded.records.push_back(std::move(*record));
   }
   if (loaded.records.empty()) return failed(path + " does not begin with INIT");
   if (loaded.depth > kMaxDepth)

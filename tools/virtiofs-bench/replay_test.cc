@@ -211,10 +211,10 @@ TEST_F(ReplayTest, RequestsAboutWhatThisServerHasNot_AreLeftOut) {
 
 TEST_F(ReplayTest, RequestsWithoutAReplyBetweenThem_AreUnderWayTogether) {
   init();
-  std::vector<std::uint64_t> numbers;
-  for (int i = 0; i < 5; ++i)
-    numbers.push_back(request(FUSE_GETATTR, FUSE_ROOT_ID, sizeof(fuse_attr_out),
-                              bytes_of_all({bytes_of(fuse_getattr_in{})})));
+  std::vector<std::uint64_t> numbers(5);
+  for (std::uint64_t& number : numbers)
+    number = request(FUSE_GETATTR, FUSE_ROOT_ID, sizeof(fuse_attr_out),
+                     bytes_of_all({bytes_of(fuse_getattr_in{})}));
   for (const std::uint64_t number : numbers) reply(FUSE_GETATTR, number, 0);
   writer_.reset();
 
@@ -265,6 +265,15 @@ TEST_F(ReplayTest, RepliesThatBelongToNothing_AreNotTrusted) {
 }
 
 TEST_F(ReplayTest, RecordingWithoutInit_IsRefused) {
+  create("file", 77, 88);
+  writer_.reset();
+  const auto recording = load_recording(path_);
+  ASSERT_FALSE(recording);
+  EXPECT_THAT(recording.error(), HasSubstr("does not begin with INIT"));
+}
+
+TEST_F(ReplayTest, RecordingThatBeginsWithAReply_IsRefused) {
+  reply(FUSE_GETATTR, 2, 0);
   create("file", 77, 88);
   writer_.reset();
   const auto recording = load_recording(path_);

@@ -63,8 +63,9 @@ Expected<void> Target::prepare(const Options& options, std::size_t index) {
   const auto single = memory.allocate(slot_bytes(kClientData), kPageSize);
   const auto forgets = memory.allocate(kForgetDepth * kForgetStride, kForgetStride);
   if (!single || !forgets) return failed("no guest memory for the requests");
-  client_.emplace(server.request_queue(0), subject_->link(), *single);
-  forgets_.emplace(server.hiprio(), subject_->link(), *forgets, std::min(kForgetDepth, options.ring_size));
+  client_ = std::make_unique<Client>(server.request_queue(0), subject_->link(), *single);
+  forgets_ = std::make_unique<Forgets>(server.hiprio(), subject_->link(), *forgets,
+                                       std::min(kForgetDepth, options.ring_size));
 
   const auto init = client_->init();
   if (!init) return failed(init.error());
@@ -140,6 +141,7 @@ Expected<LoopTotals> Target::phase(const Case& point, Crew& crew, std::chrono::d
     // A thread may be slow to start: none begins before the last one has.
     std::latch all_there(point.queues);
     std::vector<std::jthread> threads;  // joined first
+    threads.reserve(point.queues);
     for (unsigned i = 0; i < point.queues; ++i) {
       threads.emplace_back([&, i] {
         all_there.arrive_and_wait();

@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -62,8 +61,8 @@ class Target {
   fuse_init_out limits_{};
   unsigned ring_size_ = 0;
   std::vector<guestmem::SharedMemory::Piece> arenas_;  // by queue
-  std::optional<Client> client_;
-  std::optional<Forgets> forgets_;
+  std::unique_ptr<Client> client_;                     // from prepare() on,
+  std::unique_ptr<Forgets> forgets_;                   // as this
   Tree tree_;
 };
 

@@ -111,6 +111,7 @@ Expected<void> TreeBuilder::remove_storm(Tree& tree) {
 
 Expected<void> TreeBuilder::remove(Tree& tree) {
   std::vector<std::string> known;
+  known.reserve(tree.known.size());
   for (const Tree::Node& file : tree.known) known.push_back(file.name);
   if (auto done = remove_files(tree.known_directory, known); !done) return done;
   if (auto done = remove_files(tree.many, tree.many_names); !done) return done;

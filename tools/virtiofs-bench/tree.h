@@ -1,6 +1,6 @@
-// Tree: the files that the workloads work on, made and removed through FUSE alone. What the server knows of it
-// is what a kernel would hold: the directories, the files of known/ and the data file; all other files were
-// forgotten after they had been made.
+// Tree: the files that the workloads work on, made and removed through FUSE alone. What the server knows of
+// it is what a kernel would hold: the directories, the files of known/ and the data file; all other files
+// were forgotten after they had been made.
 //
 //   virtiofs-bench.PID.SERVER/
 //     known/k00000...   empty files that stay looked up (getattr, lookup, open)

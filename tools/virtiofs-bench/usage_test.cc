@@ -91,7 +91,8 @@ TEST(Usage, ProcessTree_HasChildrenOfChildren) {
   const UniqueFd channel(::eventfd(0, 0));
   const Child child([&] {
     const pid_t pid = ::fork();
-    while (pid == 0) ::pause();
+    if (pid == 0)
+      for (;;) ::pause();
     if (::eventfd_write(channel.get(), static_cast<std::uint64_t>(pid)) != 0) ::_exit(1);
   });
   std::uint64_t pid = 0;
