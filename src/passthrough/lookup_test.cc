@@ -88,6 +88,36 @@ TEST(Lookup, EachLookup_NeedsItsForget) {
   EXPECT_EQ(share.fs().known_inodes(), 1u);
 }
 
+// Files that are all unknown are opened before they are asked about; what is known must be found all the
+// same.
+TEST(Lookup, AfterManyUnknownFiles_KnownOnesKeepTheirNodesAndCounts) {
+  Share share;
+  std::vector<NodeId> nodes;
+  for (int i = 0; i < 20; ++i) {
+    const std::string name = "file" + std::to_string(i);
+    share.write_host(name, "");
+    nodes.push_back(share.node(name));
+  }
+  for (int i = 0; i < 20; ++i)
+    EXPECT_EQ(share.node("file" + std::to_string(i)), nodes[static_cast<std::size_t>(i)]);
+  for (const NodeId node : nodes) {
+    share.forget(node);
+    EXPECT_EQ(share.getattr(node).error, 0);
+    share.forget(node);
+    EXPECT_EQ(share.getattr(node).error, ESTALE);
+  }
+}
+
+TEST(Lookup, AfterManyUnknownFiles_MissingNameIsEnoent) {
+  Share share;
+  for (int i = 0; i < 20; ++i) {
+    const std::string name = "file" + std::to_string(i);
+    share.write_host(name, "");
+    (void)share.node(name);
+  }
+  EXPECT_EQ(share.lookup("missing").error, ENOENT);
+}
+
 TEST(Lookup, BatchForget_ForgetsEachItem) {
   Share share;
   share.write_host("a", "");

@@ -139,10 +139,10 @@ class QueueWorker {
   std::vector<std::unique_ptr<QueueSlot>> slab_;
   std::vector<QueueSlot*> free_;
   std::size_t in_flight_ = 0;
-  unsigned unpublished_ = 0;                            // chains pushed that the driver cannot see yet
-  std::size_t ranges_in_flight_ = 0;                    // of all their chains
-  std::size_t batch_bytes_ = 0;                         // moved by the requests of this batch
-  std::condition_variable* drained_ = nullptr;          // set while stop() waits; under tasks_mutex_
+  unsigned unpublished_ = 0;                    // chains pushed that the driver cannot see yet
+  std::size_t ranges_in_flight_ = 0;            // of all their chains
+  std::size_t batch_bytes_ = 0;                 // moved by the requests of this batch
+  std::condition_variable* drained_ = nullptr;  // set while stop() waits; under tasks_mutex_
 };
 
 }  // namespace fusewire::virtiofs
