@@ -1,7 +1,8 @@
-// readdirplus: each slot reads the big directory from its beginning to its end, again and again. A node is
-// forgotten as often as a pass has given it out, but only after the next pass: like a guest that has memory
-// to remember names, it finds in each pass but the first what it knows already. (stat-storm is the workload
-// of unknown files.)
+// readdirplus and readdirplus-cold: each slot reads the big directory from its beginning to its end, again
+// and again. A node is forgotten as often as a pass has given it out: by readdirplus after the next pass, so
+// that each pass but the first finds what is known, as with a guest that has memory for names; by
+// readdirplus-cold as soon as its reply has been read, so that each pass finds files that the server does not
+// know.
 #include <fcntl.h>
 #include <fmt/format.h>
 
@@ -13,8 +14,9 @@ namespace {
 
 class ReadDirPlus final : public Workload {
  public:
-  explicit ReadDirPlus(const Part& part)
-      : forgets_(part.forgets),
+  ReadDirPlus(const Part& part, bool cold)
+      : cold_(cold),
+        forgets_(part.forgets),
         directory_(part.tree.many),
         entries_(part.tree.sizes.entries),
         bytes_(part.readdir_bytes),
@@ -36,6 +38,7 @@ class ReadDirPlus final : public Workload {
   Expected<Progress> check_read(const Slot& slot, InSlot& mine);
   Expected<void> forget(std::vector<NodeId>& nodes);
 
+  bool cold_;
   Forgets& forgets_;
   NodeId directory_;
   std::uint64_t entries_;
@@ -117,6 +120,8 @@ Expected<Progress> ReadDirPlus::check_read(const Slot& slot, InSlot& mine) {
     mine.given.push_back(NodeId{record.entry_out.nodeid});
   }
   mine.seen += progress.operations;
+  if (cold_)
+    if (auto forgotten = forget(mine.given); !forgotten) return failed(forgotten.error());
   if (!at_end) return progress;
   if (mine.seen != entries_)
     return failed(fmt::format("READDIRPLUS: a pass gave {} entries of {}", mine.seen, entries_));
@@ -147,6 +152,7 @@ Expected<void> ReadDirPlus::finish(Client& client) {
 
 }  // namespace
 
-MadeWorkload make_readdirplus(const Part& part) { return std::make_unique<ReadDirPlus>(part); }
+MadeWorkload make_readdirplus(const Part& part) { return std::make_unique<ReadDirPlus>(part, false); }
+MadeWorkload make_readdirplus_cold(const Part& part) { return std::make_unique<ReadDirPlus>(part, true); }
 
 }  // namespace fusewire::bench

@@ -20,6 +20,8 @@ constexpr std::array kKinds{
                  make_create_unlink},
     WorkloadKind{"readdirplus", "passes over a directory: OPENDIR, READDIRPLUS, RELEASEDIR, FORGETs", "entry",
                  k128k, make_readdirplus},
+    WorkloadKind{"readdirplus-cold", "likewise, but each entry is forgotten at once", "entry", k128k,
+                 make_readdirplus_cold},
     WorkloadKind{"stat-storm", "LOOKUP, GETATTR and FORGET, over a big tree", "file", 0, make_stat_storm},
     WorkloadKind{"randread4k", "READ of 4 KiB anywhere in the data file", "request", k4k, make_randread4k},
     WorkloadKind{"randwrite4k", "WRITE of 4 KiB anywhere in the data file", "request", k4k, make_randwrite4k},

@@ -20,6 +20,7 @@ MadeWorkload make_create_unlink(const Part& part);
 MadeWorkload make_stat_storm(const Part& part);
 // workload_readdirplus.cc
 MadeWorkload make_readdirplus(const Part& part);
+MadeWorkload make_readdirplus_cold(const Part& part);
 // workloads_data.cc
 MadeWorkload make_randread4k(const Part& part);
 MadeWorkload make_randwrite4k(const Part& part);
