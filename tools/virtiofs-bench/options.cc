@@ -25,7 +25,7 @@ struct Raw {
 std::string workload_list() {
   std::string text = "Workloads:\n";
   for (const WorkloadKind& kind : workload_kinds())
-    text += fmt::format("  {:<16}{}\n", kind.name, kind.summary);
+    text += fmt::format("  {:<18}{}\n", kind.name, kind.summary);
   return text;
 }
 
