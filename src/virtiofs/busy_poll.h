@@ -19,9 +19,13 @@ class BusyPoll {
   // Waits awake for `limit` at most; 0: never.
   explicit BusyPoll(std::chrono::microseconds limit) : limit_(limit) {}
 
-  // The worker's thread begins, and ends.
-  static void starts() { awake_.fetch_add(1, std::memory_order_relaxed); }
-  static void ends() { awake_.fetch_sub(1, std::memory_order_relaxed); }
+  // The worker's thread begins, and ends. One that never polls is not counted.
+  void starts() {
+    if (limit_.count() != 0) awake_.fetch_add(1, std::memory_order_relaxed);
+  }
+  void ends() {
+    if (limit_.count() != 0) awake_.fetch_sub(1, std::memory_order_relaxed);
+  }
 
   // Calls `ready` until it is true or the time is up; whether it was. Does nothing when the last waits were
   // long, or when more workers are awake than half of the processors: their drivers need the other half, and

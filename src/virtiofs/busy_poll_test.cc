@@ -16,8 +16,9 @@ constexpr microseconds kLong = std::chrono::minutes(1);
 // The test's own thread is a worker.
 class BusyPollTest : public ::testing::Test {
  protected:
-  BusyPollTest() { BusyPoll::starts(); }
-  ~BusyPollTest() override { BusyPoll::ends(); }
+  BusyPollTest() { worker_.starts(); }
+  ~BusyPollTest() override { worker_.ends(); }
+  BusyPoll worker_{kLong};
 };
 
 // A sleep that ends at once.
@@ -65,18 +66,22 @@ TEST_F(BusyPollTest, MoreWorkersAwakeThanHalfTheProcessors_DoesNotPoll) {
   BusyPoll poll(kLong);
   short_sleep(poll);
   // With this one, as many as may be.
-  for (unsigned others = 1; others < most; ++others) BusyPoll::starts();
+  for (unsigned others = 1; others < most; ++others) worker_.starts();
+  EXPECT_TRUE(poll.wait([] { return true; }));
+
+  BusyPoll never(kNever);
+  never.starts();
   EXPECT_TRUE(poll.wait([] { return true; }));
 
   BusyPoll one_more(kLong);
-  BusyPoll::starts();
+  one_more.starts();
   EXPECT_FALSE(poll.wait([] { return true; }));
   one_more.falls_asleep();
   EXPECT_TRUE(poll.wait([] { return true; }));
   one_more.woke_up();
   EXPECT_FALSE(poll.wait([] { return true; }));
 
-  for (unsigned others = 0; others < most; ++others) BusyPoll::ends();
+  for (unsigned others = 0; others < most; ++others) worker_.ends();
 }
 
 }  // namespace

@@ -210,13 +210,13 @@ void QueueWorker::run() {
   if (work != nullptr && !watch(epoll_, work->event_fd(), EPOLLIN | EPOLLET)) work.reset();
   work_ = work.get();
   pthread_setname_np(pthread_self(), fmt::format("fsq{}", queue_index_).c_str());
-  BusyPoll::starts();
+  busy_poll_.starts();
   for (;;) {
     run_tasks();
     if (exit_) break;
     if (!take_turn() && !poll()) sleep();
   }
-  BusyPoll::ends();
+  busy_poll_.ends();
 }
 
 void QueueWorker::stay_on_cpu() const {
