@@ -4,7 +4,6 @@
 #include <poll.h>
 
 #include <algorithm>
-#include <bit>
 
 #include "virtio/features.h"
 
@@ -47,8 +46,8 @@ std::expected<std::unique_ptr<Server>, std::string> Server::connect(const std::s
 
 std::expected<std::unique_ptr<Server>, std::string> Server::connect(vhost_user::Frontend frontend,
                                                                     const ServerOptions& options) {
-  if (!std::has_single_bit(options.ring_size) || options.ring_size < 2 ||
-      options.ring_size > virtio::kMaxRingSize)
+  // A size for either kind of ring: a server without packed ones gets a split one.
+  if (!virtio::valid_ring_size(options.ring_size, false))
     return failed(fmt::format("a ring of {} is not possible: powers of two from 2 to {} are",
                               options.ring_size, virtio::kMaxRingSize));
   if (options.request_queues == 0) return failed("at least one request queue is needed");

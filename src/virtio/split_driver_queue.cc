@@ -1,7 +1,6 @@
 #include "virtio/split_driver_queue.h"
 
 #include <atomic>
-#include <bit>
 #include <cstring>
 
 #include "base/check.h"
@@ -57,7 +56,7 @@ SplitDriverQueue::SplitDriverQueue(guestmem::SharedMemory::Piece memory, unsigne
       kicked_index_(options.initial_index),
       used_index_(options.initial_index) {
   const Layout parts = layout(size, options);
-  FUSEWIRE_CHECK(size >= 2 && size <= kMaxRingSize && std::has_single_bit(size));
+  FUSEWIRE_CHECK(valid_ring_size(size, false));
   FUSEWIRE_CHECK(memory.size >= parts.end && memory.guest.get() % 16 == 0);
   // SAFETY: the parts lie in `memory` at offsets that keep their alignment.
   desc_ = reinterpret_cast<vring_desc*>(memory.host);

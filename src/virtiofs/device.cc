@@ -24,9 +24,11 @@ Result<std::unique_ptr<Device>> Device::create(FileSystem& file_system, const De
   for (unsigned index = 0; index <= options.request_queues; ++index) {
     // Nobody waits for what comes by the high-priority queue: no processor waits for it either.
     WorkerOptions worker_options;
-    if (index != 0) worker_options.poll = options.poll;
-    if (index != 0 && !options.queue_cpus.empty())
-      worker_options.cpu = options.queue_cpus[(index - 1) % options.queue_cpus.size()];
+    if (index != 0) {
+      worker_options.poll = options.poll;
+      if (!options.queue_cpus.empty())
+        worker_options.cpu = options.queue_cpus[(index - 1) % options.queue_cpus.size()];
+    }
     auto worker = QueueWorker::create(device->session_, index, worker_options);
     if (!worker) return fail(worker.error());
     device->workers_.push_back(std::move(*worker));

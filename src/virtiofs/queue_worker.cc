@@ -266,7 +266,7 @@ bool QueueWorker::serve_batch() {
       session_.submit(*group.slots[i]);
     }
     served += group.popped;
-    if (group.last) break;
+    if (group.popped < kGroupChains) break;  // there is nothing more to pop now
     publish(event_idx_);
   }
   return served != 0;
@@ -275,8 +275,7 @@ bool QueueWorker::serve_batch() {
 // Chains that are popped together are on their way into the cache while the first is served.
 QueueWorker::Group QueueWorker::pop_group() {
   Group group;
-  for (; group.popped < static_cast<int>(group.slots.size()); ++group.popped) {
-    group.last = true;
+  for (; group.popped < kGroupChains; ++group.popped) {
     if (ranges_in_flight_ >= kMaxRangesInFlight) return group;  // finish() brings us back
     QueueSlot& slot = free_slot();
     switch (queue_->pop(slot.chain(), *map_)) {
@@ -286,7 +285,6 @@ QueueWorker::Group QueueWorker::pop_group() {
         static log::RateLimit limit;
         log::warn_limited(limit, "queue {}: a malformed descriptor chain", queue_index_);
         queue_->push_used(slot.chain().id, 0);
-        ++unpublished_;
         break;
       }
       case virtio::Pop::broken:
@@ -302,7 +300,6 @@ QueueWorker::Group QueueWorker::pop_group() {
         group.slots[group.chains++] = &slot;
         break;
     }
-    group.last = false;
   }
   return group;
 }
@@ -316,7 +313,6 @@ void QueueWorker::finish(QueueSlot& slot) {
                        has_body ? slot.used_length() : slot.chain().writable_size);
   }
   queue_->push_used(slot.chain().id, slot.used_length());
-  ++unpublished_;
   batch_bytes_ += slot.used_length();
   if (slot.map() != map_) slot.drop_map();
   ranges_in_flight_ -= slot.range_count();
@@ -330,9 +326,9 @@ void QueueWorker::finish(QueueSlot& slot) {
 }
 
 void QueueWorker::publish(bool may_signal) {
-  if (unpublished_ != 0) queue_->publish();
-  unpublished_ = 0;
-  if (may_signal && queue_ && queue_->needs_signal()) signal_event(call_);
+  if (!queue_) return;
+  queue_->publish();
+  if (may_signal && queue_->needs_signal()) signal_event(call_);
 }
 
 bool QueueWorker::serving() const { return queue_ && accepting_ && enabled_; }

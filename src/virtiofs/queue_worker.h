@@ -78,11 +78,11 @@ class QueueWorker {
   // Chains that are popped before the first of them is served. The driver sees their answers before the next
   // are popped, so that it works on the first while we work on the next: more at a time would wake a sleeping
   // driver less often, but leave one of the two waiting for the other (docs/benchmarks.md).
+  static constexpr int kGroupChains = 4;
   struct Group {
-    std::array<QueueSlot*, 4> slots;
+    std::array<QueueSlot*, kGroupChains> slots;
     std::size_t chains = 0;
-    int popped = 0;     // with the malformed ones
-    bool last = false;  // there is nothing more to pop now
+    int popped = 0;  // with the malformed ones; fewer than kGroupChains: there is nothing more to pop now
   };
 
   void stay_on_cpu() const;
@@ -139,7 +139,6 @@ class QueueWorker {
   std::vector<std::unique_ptr<QueueSlot>> slab_;
   std::vector<QueueSlot*> free_;
   std::size_t in_flight_ = 0;
-  unsigned unpublished_ = 0;                    // chains pushed that the driver cannot see yet
   std::size_t ranges_in_flight_ = 0;            // of all their chains
   std::size_t batch_bytes_ = 0;                 // moved by the requests of this batch
   std::condition_variable* drained_ = nullptr;  // set while stop() waits; under tasks_mutex_
