@@ -12,7 +12,7 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   target_compile_options(fusewire_flags INTERFACE
     -Wno-array-bounds -Wno-stringop-overflow -Wno-restrict -Wno-maybe-uninitialized)
 endif()
-target_include_directories(fusewire_flags INTERFACE ${PROJECT_SOURCE_DIR}/src)
+target_include_directories(fusewire_flags INTERFACE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
 if(FUSEWIRE_SANITIZE)
   target_compile_options(fusewire_flags INTERFACE -fsanitize=${FUSEWIRE_SANITIZE} -fno-omit-frame-pointer
     -fno-sanitize-recover=all)

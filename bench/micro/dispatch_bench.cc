@@ -1,4 +1,4 @@
-// What the protocol engine costs for one request, from Session::submit() to Slot::done(): header and
+// What the protocol engine costs for one request, from Engine::submit() to Slot::done(): header and
 // arguments copied and decoded, the file system called (one that answers at once), the reply written. Memory
 // that stays in this processor's cache; no ring and no system call.
 #include <benchmark/benchmark.h>
@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "fuse/session.h"
+#include "fuse/engine.h"
 #include "fuse/testing/harness.h"
 
 namespace fusewire {
@@ -30,18 +30,21 @@ class BenchSlot final : public Slot {
  public:
   explicit BenchSlot(const Request& from) : bytes_(from.encode()), room_(65536) {}
 
-  void submit_to(Session& session) {
+  void submit_to(Engine& engine) {
     parts_ = {iovec{bytes_.data(), sizeof(fuse_in_header)},
               iovec{bytes_.data() + sizeof(fuse_in_header), bytes_.size() - sizeof(fuse_in_header)}};
     room_part_ = {room_.data(), room_.size()};
     request = IoVecs(parts_);
     reply_room = IoVecs({&room_part_, 1});
     can_reply = true;
-    session.submit(*this);
+    engine.submit(*this);
   }
   int error() const { return error_; }
 
-  void done(RequestId, int error, std::size_t) override { error_ = error; }
+  int done(RequestId, int error, std::size_t) override {
+    error_ = error;
+    return 0;
+  }
   void done_without_reply() override { error_ = 0; }
 
  private:
@@ -56,7 +59,7 @@ void serve(benchmark::State& state, const Request& request, int expected) {
   testing::Harness harness(file_system);
   FUSEWIRE_CHECK(harness.init().error == 0);
   BenchSlot slot(request);
-  for (auto _ : state) slot.submit_to(harness.session());
+  for (auto _ : state) slot.submit_to(harness.engine());
   FUSEWIRE_CHECK(slot.error() == expected);
 }
 

@@ -16,7 +16,7 @@
 #include <string>
 
 #include "base/check.h"
-#include "base/unique_fd.h"
+#include "fusewire/unique_fd.h"
 
 namespace fusewire {
 namespace {

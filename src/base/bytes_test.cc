@@ -1,4 +1,4 @@
-#include "base/bytes.h"
+#include "fusewire/bytes.h"
 
 #include <gtest/gtest.h>
 

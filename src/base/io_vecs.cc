@@ -1,4 +1,4 @@
-#include "base/io_vecs.h"
+#include "fusewire/io_vecs.h"
 
 #include <algorithm>
 #include <cstring>

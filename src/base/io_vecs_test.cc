@@ -1,11 +1,11 @@
-#include "base/io_vecs.h"
+#include "fusewire/io_vecs.h"
 
 #include <gtest/gtest.h>
 
 #include <string>
 #include <vector>
 
-#include "base/bytes.h"
+#include "fusewire/bytes.h"
 
 namespace fusewire {
 namespace {

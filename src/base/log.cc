@@ -8,7 +8,7 @@
 #include <memory>
 
 #include "base/check.h"
-#include "base/result.h"
+#include "fusewire/result.h"
 
 namespace fusewire {
 

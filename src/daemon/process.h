@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "base/result.h"
-#include "base/unique_fd.h"
+#include "fusewire/result.h"
+#include "fusewire/unique_fd.h"
 
 namespace fusewire::daemon {
 

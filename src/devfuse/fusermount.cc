@@ -9,7 +9,7 @@
 #include <span>
 #include <vector>
 
-#include "base/result.h"
+#include "fusewire/result.h"
 
 namespace fusewire::devfuse {
 namespace {

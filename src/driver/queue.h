@@ -12,8 +12,8 @@
 #include <span>
 #include <vector>
 
-#include "base/result.h"
-#include "base/unique_fd.h"
+#include "fusewire/result.h"
+#include "fusewire/unique_fd.h"
 #include "guestmem/shared_memory.h"
 #include "virtio/driver_queue.h"
 

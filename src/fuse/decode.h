@@ -5,8 +5,8 @@
 // (EINVAL).
 #pragma once
 
-#include "base/bytes.h"
-#include "fuse/call.h"
+#include "fusewire/bytes.h"
+#include "fusewire/call.h"
 
 namespace fusewire {
 

@@ -8,7 +8,7 @@
 
 #include "base/log.h"
 #include "fuse/decode.h"
-#include "fuse/session.h"
+#include "fuse/engine.h"
 
 namespace fusewire {
 namespace {
@@ -21,7 +21,7 @@ void invoke(FileSystem& file_system, Call<Op>&& call);
   void invoke<op::Type>(FileSystem & file_system, Call<op::Type> && call) { \
     file_system.method(std::move(call));                                    \
   }
-#include "fuse/ops.def"
+#include "fusewire/ops.def"
 
 // How many bytes the arguments announce that their tail has, where a tail is counted.
 std::uint32_t tail_size(const fuse_write_in& in) { return in.size; }
@@ -49,7 +49,7 @@ Reply make_reply(Slot& slot, const In& arguments) {
 
 // SETXATTR has two layouts: without FUSE_SETXATTR_EXT the kernel sends the first 8 bytes only.
 template <class Op>
-bool Session::fetch_arguments(Slot& slot, typename Op::In& arguments) {
+bool Engine::fetch_arguments(Slot& slot, typename Op::In& arguments) {
   if constexpr (!std::is_empty_v<typename Op::In>) {
     std::size_t size = sizeof arguments;
     if constexpr (std::is_same_v<Op, op::Setxattr>) {
@@ -62,8 +62,8 @@ bool Session::fetch_arguments(Slot& slot, typename Op::In& arguments) {
 }
 
 template <class Op>
-bool Session::fetch_tail(Slot& slot, const fuse_in_header& in, const typename Op::In& arguments,
-                         typename Op::Tail& tail) {
+bool Engine::fetch_tail(Slot& slot, const fuse_in_header& in, const typename Op::In& arguments,
+                        typename Op::Tail& tail) {
   using Tail = typename Op::Tail;
   if constexpr (std::is_same_v<Tail, NoTail>) {
     return true;
@@ -88,7 +88,7 @@ bool Session::fetch_tail(Slot& slot, const fuse_in_header& in, const typename Op
 }
 
 template <class Op>
-void Session::serve(Slot& slot, const fuse_in_header& in) {
+void Engine::serve(Slot& slot, const fuse_in_header& in) {
   in_flight_.enter(slot);
   // SAFETY: relaxed, the flag changes only while no request is in flight, and entering took that section's
   // lock.
@@ -101,7 +101,7 @@ void Session::serve(Slot& slot, const fuse_in_header& in) {
 }
 
 template <class Op>
-void Session::call_file_system(Slot& slot, const fuse_in_header& in) {
+void Engine::call_file_system(Slot& slot, const fuse_in_header& in) {
   bool has_reply_object = false;
   try {
     typename Op::In arguments{};
@@ -132,7 +132,7 @@ void Session::call_file_system(Slot& slot, const fuse_in_header& in) {
 }
 
 template <class Op>
-constexpr Session::Row Session::row_of(Serve serve) {
+constexpr Engine::Row Engine::row_of(Serve serve) {
   return {.opcode = Op::kOpcode,
           .name = Op::kName,
           .has_reply = Op::Reply::kHasReply,
@@ -140,20 +140,20 @@ constexpr Session::Row Session::row_of(Serve serve) {
           .serve = serve};
 }
 
-const Session::Row* Session::find_row(std::uint32_t opcode) {
+const Engine::Row* Engine::find_row(std::uint32_t opcode) {
   static constexpr std::size_t kRows = FUSE_COPY_FILE_RANGE_64 + 1;
-  static constexpr Row kCuseInit = row_of<op::CuseInit>(&Session::serve<op::CuseInit>);
+  static constexpr Row kCuseInit = row_of<op::CuseInit>(&Engine::serve<op::CuseInit>);
   static constexpr auto kTable = [] {
     std::array<Row, kRows> table{};
     const auto add = [&table](const Row& row) {
       if (row.opcode < kRows) table[row.opcode] = row;
     };
-#define FUSE_OP(method, Type, opcode, In, Tail, Reply) add(row_of<op::Type>(&Session::serve<op::Type>));
-#include "fuse/ops.def"
-    add(row_of<op::Init>(&Session::serve_init));
-    add(row_of<op::Destroy>(&Session::serve_destroy));
-    add(row_of<op::Interrupt>(&Session::serve_interrupt));
-    add(row_of<op::NotifyReply>(&Session::serve_notify_reply));
+#define FUSE_OP(method, Type, opcode, In, Tail, Reply) add(row_of<op::Type>(&Engine::serve<op::Type>));
+#include "fusewire/ops.def"
+    add(row_of<op::Init>(&Engine::serve_init));
+    add(row_of<op::Destroy>(&Engine::serve_destroy));
+    add(row_of<op::Interrupt>(&Engine::serve_interrupt));
+    add(row_of<op::NotifyReply>(&Engine::serve_notify_reply));
     return table;
   }();
   if (opcode < kRows) return kTable[opcode].serve != nullptr ? &kTable[opcode] : nullptr;

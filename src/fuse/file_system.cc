@@ -1,4 +1,4 @@
-#include "fuse/file_system.h"
+#include "fusewire/file_system.h"
 
 namespace fusewire {
 namespace {

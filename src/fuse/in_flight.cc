@@ -3,7 +3,7 @@
 #include <utility>
 #include <vector>
 
-#include "fuse/thread_work.h"
+#include "fusewire/thread_work.h"
 
 namespace fusewire {
 

@@ -10,7 +10,7 @@
 #include <mutex>
 #include <optional>
 
-#include "fuse/slot.h"
+#include "fusewire/slot.h"
 
 namespace fusewire {
 

@@ -1,4 +1,4 @@
-#include "fuse/negotiate.h"
+#include "fusewire/negotiate.h"
 
 #include <unistd.h>
 

@@ -136,7 +136,7 @@ class RecordingFs : public FileSystem {
     header = call.header;                                   \
     answer(std::move(call.reply));                          \
   }
-#include "fuse/ops.def"
+#include "fusewire/ops.def"
 };
 
 // What the whole body must be after answer().
@@ -229,7 +229,7 @@ OpCase case_of() {
 const std::vector<OpCase>& all_cases() {
   static const std::vector<OpCase> cases = {
 #define FUSE_OP(method, Type, opcode, In, Tail, Reply) case_of<op::Type>(),
-#include "fuse/ops.def"
+#include "fusewire/ops.def"
   };
   return cases;
 }
@@ -260,7 +260,7 @@ class OpTest : public ::testing::TestWithParam<std::size_t> {
   void expect_cut(std::span<const std::byte> bytes) {
     fs_.method.clear();
     const auto slot = testing::MemorySlot::truncated({bytes.begin(), bytes.end()});
-    kernel_.session().submit(*slot);
+    kernel_.engine().submit(*slot);
     const Answer answer = slot->wait();
     const bool answerable = bytes.size() >= sizeof(fuse_in_header) && op_.has_reply;
     EXPECT_EQ(fs_.method, "") << bytes.size();

@@ -1,8 +1,8 @@
-#include "fuse/reply.h"
+#include "fusewire/reply.h"
 
 #include <exception>
 
-#include "fuse/session.h"
+#include "fuse/engine.h"
 
 namespace fusewire {
 
@@ -12,29 +12,41 @@ bool ReplyBase::interrupted() const {
 }
 
 void ReplyBase::set_interrupt_handler(std::function<void(InterruptReason)> handler) {
-  slot_->session_->set_interrupt_handler(*slot_, std::move(handler));
+  slot_->engine_->set_interrupt_handler(*slot_, std::move(handler));
 }
 
-void ReplyBase::send(int error, std::size_t body_size) {
+int ReplyBase::send(int error, std::size_t body_size) {
   Slot* slot = std::exchange(slot_, nullptr);
-  slot->session_->finish(*slot);
-  slot->done(slot->unique_, error, body_size);
+  slot->engine_->finish(*slot);
+  return slot->done(slot->unique_, error, body_size);
+}
+
+int ReplyBase::send_vectors(std::span<const iovec> body) {
+  Slot* slot = std::exchange(slot_, nullptr);
+  slot->engine_->finish(*slot);
+  return slot->done_with(slot->unique_, body);
+}
+
+int ReplyBase::send_file(const FileRange& range) {
+  Slot* slot = std::exchange(slot_, nullptr);
+  slot->engine_->finish(*slot);
+  return slot->done_with_file(slot->unique_, range);
 }
 
 void ReplyBase::send_none() {
   Slot* slot = std::exchange(slot_, nullptr);
-  slot->session_->finish(*slot);
+  slot->engine_->finish(*slot);
   slot->done_without_reply();
 }
 
 void ReplyBase::send_dropped() {
-  // An exception on its way to the session can only be bad_alloc: nothing else is thrown.
+  // An exception on its way to the engine can only be bad_alloc: nothing else is thrown.
   send(std::uncaught_exceptions() != 0 ? ENOMEM : EIO, 0);
 }
 
-void ReplyBase::send_bytes(std::span<const std::byte> body) {
+int ReplyBase::send_bytes(std::span<const std::byte> body) {
   if (slot_->reply_room.copy_from(body) != body.size()) return send(EIO, 0);
-  send(0, body.size());
+  return send(0, body.size());
 }
 
 IoVecs ReplyBase::body_room(std::size_t limit) const {
@@ -46,22 +58,52 @@ IoVecs ReplyBase::body_room(std::size_t limit) const {
 std::size_t ReplyBase::body_capacity() const { return slot_->reply_room.size(); }
 
 void ReplyData::ok(std::size_t size) && {
-  if (size > limit_ || size > body_capacity()) return send(EIO, 0);
-  send(0, size);
+  if (size > limit_ || size > body_capacity()) {
+    send(EIO, 0);
+  } else {
+    send(0, size);
+  }
 }
 
 void ReplyData::ok(std::span<const std::byte> data) && {
-  if (data.size() > limit_) return send(EIO, 0);
-  send_bytes(data);
+  if (data.size() > limit_) {
+    send(EIO, 0);
+  } else {
+    send_bytes(data);
+  }
+}
+
+void ReplyData::ok(std::span<const iovec> data) && {
+  std::size_t size = 0;
+  for (const iovec& part : data) size += part.iov_len;
+  if (size > limit_) {
+    send(EIO, 0);
+  } else {
+    send_vectors(data);
+  }
+}
+
+void ReplyData::ok(const FileRange& range) && {
+  if (range.size > limit_) {
+    send(EIO, 0);
+  } else {
+    send_file(range);
+  }
 }
 
 void ReplyXattr::ok(std::span<const std::byte> value) && {
-  if (value.size() > limit_ || value.size() > body_capacity()) return send(ERANGE, 0);
-  send_bytes(value);
+  if (value.size() > limit_ || value.size() > body_capacity()) {
+    send(ERANGE, 0);
+  } else {
+    send_bytes(value);
+  }
 }
 
 void ReplyIoctl::ok(std::int32_t result, std::span<const std::byte> data) && {
-  if (data.size() > limit_ || sizeof(fuse_ioctl_out) + data.size() > body_capacity()) return send(EIO, 0);
+  if (data.size() > limit_ || sizeof(fuse_ioctl_out) + data.size() > body_capacity()) {
+    send(EIO, 0);
+    return;
+  }
   const fuse_ioctl_out out{.result = result, .flags = 0, .in_iovs = 0, .out_iovs = 0};
   IoVecs room = body_room(sizeof out + data.size());
   room.copy_from(bytes_of(out));

@@ -1,16 +1,50 @@
-#include "fuse/slot.h"
+#include "fusewire/slot.h"
 
+#include <sys/uio.h>
+
+#include <cerrno>
 #include <cstring>
 
 namespace fusewire {
 
-void Slot::begin(Session& session) {
-  session_ = &session;
+void Slot::begin(Engine& engine) {
+  engine_ = &engine;
   unique_ = RequestId{};
   opcode_ = 0;
   interrupted_.store(false, std::memory_order_relaxed);  // SAFETY: nobody else knows the request yet
   head_data_ = inline_head_.data();
   head_size_ = 0;
+}
+
+int Slot::done_with(RequestId unique, std::span<const iovec> body) {
+  IoVecs room = reply_room;
+  std::size_t size = 0;
+  for (const iovec& part : body) {
+    if (part.iov_len > room.size()) return done(unique, EIO, 0);
+    room.copy_from({static_cast<const std::byte*>(part.iov_base), part.iov_len});
+    room.drop_front(part.iov_len);
+    size += part.iov_len;
+  }
+  return done(unique, 0, size);
+}
+
+int Slot::done_with_file(RequestId unique, const FileRange& range) {
+  IoVecs room = reply_room;
+  if (range.size > room.size()) return done(unique, EIO, 0);
+  room.truncate(range.size);
+  std::size_t size = 0;
+  while (!room.empty()) {
+    const auto parts = room.head();
+    const ssize_t n = range.offset < 0 ? readv(range.fd, parts.data(), static_cast<int>(parts.size()))
+                                       : preadv(range.fd, parts.data(), static_cast<int>(parts.size()),
+                                                range.offset + static_cast<std::int64_t>(size));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && size == 0) return done(unique, errno, 0);
+    if (n <= 0) break;
+    size += static_cast<std::size_t>(n);
+    room.drop_front(static_cast<std::size_t>(n));
+  }
+  return done(unique, 0, size);
 }
 
 void Slot::release_large_head() {

@@ -1,4 +1,4 @@
-#include "fuse/thread_work.h"
+#include "fusewire/thread_work.h"
 
 #include "base/check.h"
 

@@ -15,7 +15,7 @@
 #include <span>
 #include <string>
 
-#include "base/unique_fd.h"
+#include "fusewire/unique_fd.h"
 #include "guestmem/guest_address.h"
 #include "guestmem/memory_map.h"
 

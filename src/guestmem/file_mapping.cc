@@ -10,7 +10,7 @@
 #include <limits>
 
 #include "base/checked.h"
-#include "base/result.h"
+#include "fusewire/result.h"
 
 namespace fusewire::guestmem {
 namespace {

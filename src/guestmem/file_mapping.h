@@ -7,7 +7,7 @@
 #include <expected>
 #include <string>
 
-#include "base/unique_fd.h"
+#include "fusewire/unique_fd.h"
 
 namespace fusewire::guestmem {
 

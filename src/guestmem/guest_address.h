@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "base/strong.h"
+#include "fusewire/strong.h"
 
 namespace fusewire::guestmem {
 

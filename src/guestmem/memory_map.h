@@ -25,8 +25,8 @@
 #include <string>
 #include <vector>
 
-#include "base/result.h"
-#include "base/unique_fd.h"
+#include "fusewire/result.h"
+#include "fusewire/unique_fd.h"
 #include "guestmem/guest_address.h"
 
 namespace fusewire::guestmem {

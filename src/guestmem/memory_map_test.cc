@@ -6,7 +6,7 @@
 
 #include <cstring>
 
-#include "base/bytes.h"
+#include "fusewire/bytes.h"
 
 namespace fusewire::guestmem {
 namespace {

@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <optional>
 
-#include "base/result.h"
-#include "base/unique_fd.h"
+#include "fusewire/result.h"
+#include "fusewire/unique_fd.h"
 #include "guestmem/memory_map.h"
 
 namespace fusewire::guestmem {

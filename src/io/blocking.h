@@ -11,8 +11,8 @@
 #include <cstdint>
 #include <limits>
 
-#include "base/io_vecs.h"
-#include "base/result.h"
+#include "fusewire/io_vecs.h"
+#include "fusewire/result.h"
 
 namespace fusewire::io {
 

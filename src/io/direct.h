@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "base/io_vecs.h"
+#include "fusewire/io_vecs.h"
 #include "io/blocking.h"
 
 namespace fusewire::io {

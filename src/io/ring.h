@@ -14,8 +14,8 @@
 #include <memory>
 #include <span>
 
-#include "base/result.h"
-#include "base/unique_fd.h"
+#include "fusewire/result.h"
+#include "fusewire/unique_fd.h"
 
 namespace fusewire::io {
 

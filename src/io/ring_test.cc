@@ -12,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-#include "base/unique_fd.h"
+#include "fusewire/unique_fd.h"
 
 namespace fusewire::io {
 namespace {

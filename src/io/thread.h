@@ -11,7 +11,7 @@
 #include <functional>
 #include <string>
 
-#include "base/result.h"
+#include "fusewire/result.h"
 
 namespace fusewire::io {
 

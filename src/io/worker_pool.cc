@@ -5,7 +5,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "base/result.h"
+#include "fusewire/result.h"
 #include "io/thread.h"
 
 namespace fusewire::io {

@@ -4,7 +4,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "base/result.h"
+#include "fusewire/result.h"
 
 namespace fusewire::passthrough {
 

@@ -12,8 +12,8 @@
 
 #include <optional>
 
-#include "base/result.h"
-#include "fuse/wire.h"
+#include "fusewire/result.h"
+#include "fusewire/wire.h"
 
 namespace fusewire::passthrough {
 

@@ -270,7 +270,10 @@ class BrokenSlot final : public Slot {
   }
   ~BrokenSlot() override { ::munmap(no_access_, 4096); }
 
-  void done(RequestId, int error, std::size_t) override { error_.set_value(error); }
+  int done(RequestId, int error, std::size_t) override {
+    error_.set_value(error);
+    return 0;
+  }
   void done_without_reply() override { error_.set_value(-1); }
   int wait() { return error_.get_future().get(); }
   std::span<const std::byte> reply() const { return good_; }
@@ -287,7 +290,7 @@ TEST_P(ReadTest, Read_IntoMemoryThatGoesAway_IsAnErrorAndNotAShortRead) {
   share_.write_host("f", pattern(8192));
   const File file = open(share_, "f", O_RDONLY);
   BrokenSlot slot(read_request(file, 0, 4196), true);
-  share_.kernel().session().submit(slot);
+  share_.kernel().engine().submit(slot);
   EXPECT_EQ(slot.wait(), EFAULT);
 }
 
@@ -300,7 +303,7 @@ TEST_F(WriteTest, Write_FromMemoryThatGoesAway_CountsWhatWasWritten) {
   const std::string data = pattern(100);
   constexpr std::uint32_t kLength = sizeof(fuse_in_header) + sizeof in + 100 + 4096;
   BrokenSlot slot(Request(FUSE_WRITE, file.node).arg(in).bytes(as_bytes(data)).length(kLength), false);
-  share_.kernel().session().submit(slot);
+  share_.kernel().engine().submit(slot);
   EXPECT_EQ(slot.wait(), 0);
   fuse_write_out out{};
   std::memcpy(&out, slot.reply().data(), sizeof out);

@@ -14,8 +14,8 @@
 #include <span>
 #include <string_view>
 
-#include "base/result.h"
-#include "base/unique_fd.h"
+#include "fusewire/result.h"
+#include "fusewire/unique_fd.h"
 
 namespace fusewire::passthrough {
 

@@ -9,8 +9,8 @@
 #include <cstdint>
 #include <span>
 
-#include "base/bytes.h"
-#include "fuse/wire.h"
+#include "fusewire/bytes.h"
+#include "fusewire/wire.h"
 #include "passthrough/directory_stream.h"
 
 namespace fusewire::passthrough {

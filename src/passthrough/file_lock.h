@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <limits>
 
-#include "base/result.h"
-#include "fuse/wire.h"
+#include "fusewire/result.h"
+#include "fusewire/wire.h"
 
 namespace fusewire::passthrough {
 

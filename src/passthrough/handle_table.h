@@ -15,7 +15,7 @@
 #include <mutex>
 #include <utility>
 
-#include "fuse/wire.h"
+#include "fusewire/wire.h"
 
 namespace fusewire::passthrough {
 

@@ -12,8 +12,8 @@
 #include <cstdint>
 #include <span>
 
-#include "base/result.h"
-#include "base/unique_fd.h"
+#include "fusewire/result.h"
+#include "fusewire/unique_fd.h"
 
 namespace fusewire::passthrough {
 

@@ -18,9 +18,9 @@
 #include <cstdint>
 #include <utility>
 
-#include "base/result.h"
-#include "base/unique_fd.h"
-#include "fuse/wire.h"
+#include "fusewire/result.h"
+#include "fusewire/unique_fd.h"
+#include "fusewire/wire.h"
 #include "passthrough/host_handle.h"
 #include "passthrough/mount_table.h"
 #include "passthrough/proc_self_fd.h"

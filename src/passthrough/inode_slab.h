@@ -16,8 +16,8 @@
 #include <mutex>
 #include <vector>
 
-#include "base/result.h"
-#include "fuse/wire.h"
+#include "fusewire/result.h"
+#include "fusewire/wire.h"
 #include "passthrough/inode.h"
 
 namespace fusewire::passthrough {

@@ -20,9 +20,9 @@
 #include <mutex>
 #include <vector>
 
-#include "base/result.h"
-#include "base/unique_fd.h"
-#include "fuse/wire.h"
+#include "fusewire/result.h"
+#include "fusewire/unique_fd.h"
+#include "fusewire/wire.h"
 #include "passthrough/lock_waiters.h"
 
 namespace fusewire::passthrough {

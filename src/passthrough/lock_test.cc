@@ -274,7 +274,7 @@ TEST_F(LockTest, StoppingQueue_EndsItsWaitsWithEnolck) {
     waiting.push_back(
         share_.kernel().start(request(FUSE_SETLKW, bob_, kBob + static_cast<unsigned>(i), F_WRLCK).queue(3)));
   const auto elsewhere = share_.kernel().start(request(FUSE_SETLKW, bob_, 1, F_WRLCK).queue(2));
-  share_.kernel().session().end_waits(3);
+  share_.kernel().engine().end_waits(3);
   for (const auto& slot : waiting) EXPECT_EQ(slot->wait().error, ENOLCK);
   EXPECT_FALSE(elsewhere->answered());
   EXPECT_EQ(setlk(alice_, kAlice, F_UNLCK), 0);
@@ -286,7 +286,7 @@ TEST_F(LockTest, Destroy_EndsWaits) {
   EXPECT_EQ(flock(alice_, F_WRLCK), 0);
   const auto record = start_wait(bob_, kBob, F_WRLCK);
   const auto whole = start_wait(bob_, kBob, F_WRLCK, FUSE_LK_FLOCK);
-  share_.kernel().session().reset();
+  share_.kernel().engine().reset();
   EXPECT_EQ(record->wait().error, ENOLCK);
   EXPECT_EQ(whole->wait().error, ENOLCK);
   EXPECT_EQ(host_try(F_WRLCK), 0);
@@ -340,7 +340,7 @@ TEST_F(LockTest, MoreWaitsThanPlaces_AreEnolck) {
     waiting.push_back(start_wait(bob_, 1000 + i, F_WRLCK));
   for (const auto& slot : waiting) ASSERT_FALSE(slot->answered());
   EXPECT_EQ(share_.send(request(FUSE_SETLKW, bob_, kBob, F_WRLCK)).error, ENOLCK);
-  share_.kernel().session().reset();
+  share_.kernel().engine().reset();
   for (const auto& slot : waiting) EXPECT_EQ(slot->wait().error, ENOLCK);
 }
 

@@ -12,8 +12,8 @@
 #include <functional>
 #include <memory>
 
-#include "base/result.h"
-#include "fuse/slot.h"
+#include "fusewire/result.h"
+#include "fusewire/slot.h"
 
 namespace fusewire::passthrough {
 

@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "base/unique_fd.h"
+#include "fusewire/unique_fd.h"
 #include "passthrough/testing/share.h"
 
 namespace fusewire::passthrough {

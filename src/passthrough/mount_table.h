@@ -14,8 +14,8 @@
 #include <mutex>
 #include <utility>
 
-#include "base/result.h"
-#include "base/unique_fd.h"
+#include "fusewire/result.h"
+#include "fusewire/unique_fd.h"
 #include "passthrough/proc_self_fd.h"
 
 namespace fusewire::passthrough {

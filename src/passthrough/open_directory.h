@@ -5,7 +5,7 @@
 #include <mutex>
 #include <utility>
 
-#include "base/unique_fd.h"
+#include "fusewire/unique_fd.h"
 #include "passthrough/directory_stream.h"
 #include "passthrough/inode.h"
 

@@ -6,8 +6,8 @@
 #include <atomic>
 #include <utility>
 
-#include "base/unique_fd.h"
-#include "fuse/wire.h"
+#include "fusewire/unique_fd.h"
+#include "fusewire/wire.h"
 #include "passthrough/storage_kind.h"
 
 namespace fusewire::passthrough {

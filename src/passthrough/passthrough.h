@@ -34,9 +34,9 @@
 #include <string_view>
 #include <utility>
 
-#include "base/result.h"
-#include "base/unique_fd.h"
-#include "fuse/file_system.h"
+#include "fusewire/file_system.h"
+#include "fusewire/result.h"
+#include "fusewire/unique_fd.h"
 #include "passthrough/config.h"
 #include "passthrough/handle_table.h"
 #include "passthrough/inode.h"

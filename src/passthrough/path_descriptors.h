@@ -14,8 +14,8 @@
 #include <mutex>
 #include <utility>
 
-#include "base/result.h"
-#include "base/unique_fd.h"
+#include "fusewire/result.h"
+#include "fusewire/unique_fd.h"
 #include "passthrough/inode.h"
 #include "passthrough/inode_table.h"
 #include "passthrough/mount_table.h"

@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#include "fuse/wire.h"
+#include "fusewire/wire.h"
 
 namespace fusewire::passthrough {
 

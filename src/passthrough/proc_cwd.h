@@ -5,7 +5,7 @@
 // working directory of the thread.
 #pragma once
 
-#include "base/result.h"
+#include "fusewire/result.h"
 #include "passthrough/proc_self_fd.h"
 
 namespace fusewire::passthrough {

@@ -6,8 +6,8 @@
 
 #include <array>
 
-#include "base/result.h"
-#include "base/unique_fd.h"
+#include "fusewire/result.h"
+#include "fusewire/unique_fd.h"
 
 namespace fusewire::passthrough {
 

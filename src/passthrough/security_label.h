@@ -8,9 +8,9 @@
 
 #include <memory>
 
-#include "base/result.h"
-#include "base/unique_fd.h"
-#include "fuse/tails.h"
+#include "fusewire/result.h"
+#include "fusewire/tails.h"
+#include "fusewire/unique_fd.h"
 #include "passthrough/proc_self_fd.h"
 
 namespace fusewire::passthrough {

@@ -15,7 +15,7 @@
 #include <string_view>
 #include <vector>
 
-#include "base/bytes.h"
+#include "fusewire/bytes.h"
 #include "passthrough/answer.h"
 #include "passthrough/credentials.h"
 #include "passthrough/passthrough.h"

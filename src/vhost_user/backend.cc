@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/bytes.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "fusewire/bytes.h"
 
 namespace fusewire::vhost_user {
 

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "base/unique_fd.h"
+#include "fusewire/unique_fd.h"
 #include "guestmem/dirty_log.h"
 #include "guestmem/memory_map.h"
 #include "vhost_user/connection.h"

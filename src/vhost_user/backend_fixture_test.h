@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-#include "base/bytes.h"
+#include "fusewire/bytes.h"
 #include "guestmem/shared_memory.h"
 #include "guestmem/taken_test.h"
 #include "vhost_user/backend.h"

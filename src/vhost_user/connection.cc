@@ -7,9 +7,9 @@
 #include <array>
 #include <cerrno>
 
-#include "base/bytes.h"
 #include "base/check.h"
-#include "base/result.h"
+#include "fusewire/bytes.h"
+#include "fusewire/result.h"
 
 namespace fusewire::vhost_user {
 namespace {

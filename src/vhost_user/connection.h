@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "base/unique_fd.h"
+#include "fusewire/unique_fd.h"
 #include "vhost_user/messages.h"
 
 namespace fusewire::vhost_user {

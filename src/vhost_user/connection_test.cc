@@ -9,7 +9,7 @@
 #include <memory>
 #include <thread>
 
-#include "base/bytes.h"
+#include "fusewire/bytes.h"
 
 namespace fusewire::vhost_user {
 namespace {

@@ -8,8 +8,8 @@
 #include <memory>
 #include <span>
 
-#include "base/result.h"
-#include "base/unique_fd.h"
+#include "fusewire/result.h"
+#include "fusewire/unique_fd.h"
 #include "guestmem/dirty_log.h"
 #include "guestmem/memory_map.h"
 #include "virtio/ring.h"

@@ -8,9 +8,9 @@
 #include <cstring>
 #include <utility>
 
-#include "base/bytes.h"
 #include "base/check.h"
-#include "base/result.h"
+#include "fusewire/bytes.h"
+#include "fusewire/result.h"
 #include "virtio/features.h"
 
 namespace fusewire::vhost_user {

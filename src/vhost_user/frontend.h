@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "base/unique_fd.h"
+#include "fusewire/unique_fd.h"
 #include "guestmem/memory_map.h"
 #include "guestmem/shared_memory.h"
 #include "vhost_user/connection.h"

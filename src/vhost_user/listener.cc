@@ -14,7 +14,7 @@
 #include <cstring>
 #include <vector>
 
-#include "base/result.h"
+#include "fusewire/result.h"
 
 namespace fusewire::vhost_user {
 namespace {

@@ -8,7 +8,7 @@
 #include <string>
 #include <utility>
 
-#include "base/unique_fd.h"
+#include "fusewire/unique_fd.h"
 
 namespace fusewire::vhost_user {
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "base/bytes.h"
+#include "fusewire/bytes.h"
 #include "guestmem/memory_map.h"
 
 namespace fusewire::virtio {

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "base/bytes.h"
+#include "fusewire/bytes.h"
 #include "guestmem/shared_memory.h"
 #include "guestmem/taken_test.h"
 #include "virtio/device_queue.h"

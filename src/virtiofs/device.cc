@@ -5,7 +5,7 @@
 #include <cstring>
 #include <utility>
 
-#include "base/bytes.h"
+#include "fusewire/bytes.h"
 #include "virtio/features.h"
 
 namespace fusewire::virtiofs {
@@ -29,7 +29,7 @@ Result<std::unique_ptr<Device>> Device::create(FileSystem& file_system, const De
       if (!options.queue_cpus.empty())
         worker_options.cpu = options.queue_cpus[(index - 1) % options.queue_cpus.size()];
     }
-    auto worker = QueueWorker::create(device->session_, index, worker_options);
+    auto worker = QueueWorker::create(device->engine_, index, worker_options);
     if (!worker) return fail(worker.error());
     device->workers_.push_back(std::move(*worker));
   }
@@ -40,7 +40,7 @@ Device::~Device() { reset(); }
 
 void Device::disconnect() {
   reset();
-  session_.reset();
+  engine_.reset();
   set_memory(guestmem::MemoryMap::empty());
   acked_features_ = 0;
 }

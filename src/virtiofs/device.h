@@ -1,4 +1,4 @@
-// Device: the virtio file system device (virtio 1.2, 5.11): a session behind a high-priority queue and
+// Device: the virtio file system device (virtio 1.2, 5.11): an engine behind a high-priority queue and
 // request queues.
 //
 // Queue 0 is hiprio, request queues are 1..n, as Linux numbers them. Each queue has a worker of its own, so
@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "fuse/session.h"
+#include "fuse/engine.h"
 #include "vhost_user/device.h"
 #include "virtiofs/queue_worker.h"
 
@@ -58,9 +58,9 @@ class Device final : public vhost_user::Device {
   void reset() override;
 
  private:
-  explicit Device(FileSystem& file_system) : session_(file_system) {}
+  explicit Device(FileSystem& file_system) : engine_(file_system) {}
 
-  Session session_;
+  Engine engine_;
   std::vector<std::byte> config_;
   std::uint64_t acked_features_ = 0;
   std::vector<std::unique_ptr<QueueWorker>> workers_;

@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "fuse/file_system.h"
+#include "fusewire/file_system.h"
 #include "virtiofs/device.h"
 #include "virtiofs/testing/guest_queue.h"
 
@@ -200,7 +200,7 @@ struct RigOptions {
   std::size_t spare_memory = 0;  // left to the test
   std::vector<unsigned> queue_cpus{};
   bool start = true;       // all queues run and are enabled,
-  bool initialize = true;  // and the session is.
+  bool initialize = true;  // and the engine is.
 };
 
 // A device, and a guest's queue for each of its.

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "base/bytes.h"
+#include "fusewire/bytes.h"
 #include "virtiofs/queue_worker.h"
 
 namespace fusewire::virtiofs {
@@ -38,7 +38,7 @@ void QueueSlot::release_excess() {
   release_large_head();
 }
 
-void QueueSlot::done(RequestId unique, int error, std::size_t body_size) {
+int QueueSlot::done(RequestId unique, int error, std::size_t body_size) {
   const std::size_t total = sizeof(fuse_out_header) + body_size;
   const fuse_out_header header{
       .len = static_cast<std::uint32_t>(total), .error = -error, .unique = unique.get()};
@@ -51,6 +51,7 @@ void QueueSlot::done(RequestId unique, int error, std::size_t body_size) {
   }
   used_length_ = static_cast<std::uint32_t>(total);
   worker_.complete(*this);
+  return 0;
 }
 
 void QueueSlot::done_without_reply() {

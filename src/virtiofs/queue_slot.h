@@ -1,4 +1,4 @@
-// QueueSlot: one chain of a virtqueue as a Slot for the session. Lives in its worker's slab and is used again
+// QueueSlot: one chain of a virtqueue as a Slot for the engine. Lives in its worker's slab and is used again
 // and again.
 //
 // What the driver laid out (virtio 1.2, 5.11.6): readable ranges hold the request, writable ranges
@@ -8,7 +8,7 @@
 #include <memory>
 #include <vector>
 
-#include "fuse/slot.h"
+#include "fusewire/slot.h"
 #include "guestmem/memory_map.h"
 #include "virtio/chain.h"
 
@@ -37,7 +37,7 @@ class QueueSlot final : public Slot {
   void release_excess();
 
   // Slot. From any thread; the worker returns the chain to the driver.
-  void done(RequestId unique, int error, std::size_t body_size) override;
+  int done(RequestId unique, int error, std::size_t body_size) override;
   void done_without_reply() override;
 
  private:
@@ -46,7 +46,7 @@ class QueueSlot final : public Slot {
   QueueWorker& worker_;
   virtio::Chain chain_;
   std::vector<iovec>
-      reply_vectors_;  // chain_.writable behind the header: the session consumes its list, the log needs ours
+      reply_vectors_;  // chain_.writable behind the header: the engine consumes its list, the log needs ours
   std::shared_ptr<const guestmem::MemoryMap> map_;
   std::uint32_t used_length_ = 0;
   QueueSlot* next_completed_ = nullptr;

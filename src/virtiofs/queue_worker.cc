@@ -44,7 +44,7 @@ bool watch(const UniqueFd& epoll, int fd, std::uint32_t events) {
 
 }  // namespace
 
-Result<std::unique_ptr<QueueWorker>> QueueWorker::create(Session& session, unsigned queue_index,
+Result<std::unique_ptr<QueueWorker>> QueueWorker::create(Engine& engine, unsigned queue_index,
                                                          const WorkerOptions& options) {
   UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll) return fail_errno();
@@ -52,7 +52,7 @@ Result<std::unique_ptr<QueueWorker>> QueueWorker::create(Session& session, unsig
   if (!wake) return fail_errno();
   if (!watch(epoll, wake.get(), EPOLLIN)) return fail_errno();
   return std::unique_ptr<QueueWorker>(
-      new QueueWorker(session, queue_index, options, std::move(epoll), std::move(wake)));
+      new QueueWorker(engine, queue_index, options, std::move(epoll), std::move(wake)));
 }
 
 QueueWorker::~QueueWorker() {
@@ -105,7 +105,7 @@ Result<void> QueueWorker::start(const virtio::RingSetup& ring, virtio::QueueOpti
 std::uint32_t QueueWorker::stop() {
   FUSEWIRE_CHECK(started_);
   run_on_worker([this] { accepting_ = false; });
-  session_.end_waits(queue_index_);
+  engine_.end_waits(queue_index_);
   std::condition_variable drained;
   bool empty = false;
   run_on_worker([&] {
@@ -206,7 +206,7 @@ void QueueWorker::run() {
   current_worker = this;
   if (cpu_) stay_on_cpu();
   // The high-priority queue has nothing that waits.
-  auto work = queue_index_ == 0 ? nullptr : session_.thread_work();
+  auto work = queue_index_ == 0 ? nullptr : engine_.thread_work();
   if (work != nullptr && !watch(epoll_, work->event_fd(), EPOLLIN | EPOLLET)) work.reset();
   work_ = work.get();
   pthread_setname_np(pthread_self(), fmt::format("fsq{}", queue_index_).c_str());
@@ -263,7 +263,7 @@ bool QueueWorker::serve_batch() {
     const Group group = pop_group();
     for (std::size_t i = 0; i < group.chains; ++i) {
       // From here on the slot is another thread's, or already back in finish().
-      session_.submit(*group.slots[i]);
+      engine_.submit(*group.slots[i]);
     }
     served += group.popped;
     if (group.popped < kGroupChains) break;  // there is nothing more to pop now

@@ -1,4 +1,4 @@
-// QueueWorker: the thread of one virtqueue. It takes chains off the ring, has the session serve them, and
+// QueueWorker: the thread of one virtqueue. It takes chains off the ring, has the engine serve them, and
 // returns them, also those that other threads have answered: only this thread touches the ring.
 //
 // One turn: take what was completed elsewhere, pop and serve a batch, publish the used ring once, signal the
@@ -21,9 +21,9 @@
 #include <thread>
 #include <vector>
 
-#include "base/result.h"
-#include "base/unique_fd.h"
-#include "fuse/session.h"
+#include "fuse/engine.h"
+#include "fusewire/result.h"
+#include "fusewire/unique_fd.h"
 #include "guestmem/dirty_log.h"
 #include "guestmem/memory_map.h"
 #include "virtio/device_queue.h"
@@ -40,8 +40,8 @@ struct WorkerOptions {
 
 class QueueWorker {
  public:
-  // `session` must outlive the worker. The thread starts with the first start(). An error leaves no worker.
-  static Result<std::unique_ptr<QueueWorker>> create(Session& session, unsigned queue_index,
+  // `engine` must outlive the worker. The thread starts with the first start(). An error leaves no worker.
+  static Result<std::unique_ptr<QueueWorker>> create(Engine& engine, unsigned queue_index,
                                                      const WorkerOptions& options = {});
   // The queue must be stopped.
   ~QueueWorker();
@@ -51,7 +51,7 @@ class QueueWorker {
   // All of these: from the control thread. They return when the change is in effect.
 
   Result<void> start(const virtio::RingSetup& ring, virtio::QueueOptions options, UniqueFd kick);
-  // Ends the queue's waits (Session::end_waits), waits for its requests in flight, and returns where the
+  // Ends the queue's waits (Engine::end_waits), waits for its requests in flight, and returns where the
   // ring goes on (RingSetup::base).
   std::uint32_t stop();
   bool running() const { return started_; }
@@ -66,9 +66,9 @@ class QueueWorker {
   void complete(QueueSlot& slot);
 
  private:
-  QueueWorker(Session& session, unsigned queue_index, const WorkerOptions& options, UniqueFd epoll,
+  QueueWorker(Engine& engine, unsigned queue_index, const WorkerOptions& options, UniqueFd epoll,
               UniqueFd wake)
-      : session_(session),
+      : engine_(engine),
         queue_index_(queue_index),
         cpu_(options.cpu),
         epoll_(std::move(epoll)),
@@ -108,7 +108,7 @@ class QueueWorker {
   void ring_broken();
   QueueSlot& free_slot();
 
-  Session& session_;
+  Engine& engine_;
   const unsigned queue_index_;
   const std::optional<unsigned> cpu_;
   UniqueFd epoll_;

@@ -1,5 +1,5 @@
 // Answering consumes the reply, and says so.
-#include "fuse/call.h"
+#include "fusewire/call.h"
 
 void serve(fusewire::Call<fusewire::op::Unlink> call) {
 #ifdef WRONG

@@ -1,7 +1,7 @@
 // There is one reply to a request, so a reply cannot be copied.
 #include <optional>
 
-#include "fuse/call.h"
+#include "fusewire/call.h"
 
 std::optional<fusewire::ReplyEmpty> kept;
 

@@ -1,5 +1,5 @@
 // FORGET has no answer, not even an error.
-#include "fuse/call.h"
+#include "fusewire/call.h"
 
 #ifdef WRONG
 using Op = fusewire::op::Forget;

@@ -1,5 +1,5 @@
 // A node id is not a file handle, though both are 64 bits wide.
-#include "fuse/call.h"
+#include "fusewire/call.h"
 
 void close(fusewire::FileHandle handle);
 

@@ -1,5 +1,5 @@
 // LOOKUP is answered with an entry, not with attributes.
-#include "fuse/call.h"
+#include "fusewire/call.h"
 
 void serve(fusewire::Call<fusewire::op::Lookup> call) {
 #ifdef WRONG

@@ -15,9 +15,9 @@
 #include <utility>
 #include <vector>
 
-#include "base/result.h"
 #include "daemon/daemon_process.h"
 #include "daemon/guest.h"
+#include "fusewire/result.h"
 
 namespace fusewire::tests {
 

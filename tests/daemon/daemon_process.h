@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "base/unique_fd.h"
+#include "fusewire/unique_fd.h"
 
 namespace fusewire::tests {
 

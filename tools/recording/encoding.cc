@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "base/bytes.h"
+#include "fusewire/bytes.h"
 
 namespace fusewire::recording {
 namespace {

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <linux/fuse.h>
 
-#include "base/bytes.h"
+#include "fusewire/bytes.h"
 
 namespace fusewire::recording {
 namespace {

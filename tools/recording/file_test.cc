@@ -5,8 +5,8 @@
 #include <cstring>
 #include <fstream>
 
-#include "base/bytes.h"
-#include "fuse/wire.h"
+#include "fusewire/bytes.h"
+#include "fusewire/wire.h"
 #include "recording/reader.h"
 #include "recording/writer.h"
 

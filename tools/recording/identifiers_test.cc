@@ -4,8 +4,8 @@
 
 #include <cstring>
 
-#include "base/bytes.h"
-#include "fuse/wire.h"
+#include "fusewire/bytes.h"
+#include "fusewire/wire.h"
 
 namespace fusewire::recording {
 namespace {

@@ -5,7 +5,7 @@
 
 #include <cstring>
 
-#include "base/result.h"
+#include "fusewire/result.h"
 #include "recording/encoding.h"
 
 namespace fusewire::recording {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "base/unique_fd.h"
+#include "fusewire/unique_fd.h"
 #include "recording/record.h"
 
 namespace fusewire::recording {

@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "base/log.h"
-#include "base/result.h"
+#include "fusewire/result.h"
 #include "recording/encoding.h"
 #include "recording/identifiers.h"
 

@@ -5,7 +5,7 @@
 #include <poll.h>
 #include <sys/stat.h>
 
-#include "base/result.h"
+#include "fusewire/result.h"
 
 namespace fusewire::bench {
 namespace {

@@ -12,7 +12,7 @@
 #include <cstring>
 #include <filesystem>
 
-#include "base/bytes.h"
+#include "fusewire/bytes.h"
 #include "vhost_user/backend.h"
 
 namespace fusewire::bench {

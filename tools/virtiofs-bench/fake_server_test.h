@@ -12,8 +12,8 @@
 #include <thread>
 #include <vector>
 
-#include "base/unique_fd.h"
-#include "fuse/wire.h"
+#include "fusewire/unique_fd.h"
+#include "fusewire/wire.h"
 #include "vhost_user/device.h"
 #include "vhost_user/listener.h"
 #include "virtio/split_queue.h"

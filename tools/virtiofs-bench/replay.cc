@@ -6,8 +6,8 @@
 #include <cerrno>
 #include <unordered_map>
 
-#include "base/bytes.h"
-#include "base/result.h"
+#include "fusewire/bytes.h"
+#include "fusewire/result.h"
 #include "recording/identifiers.h"
 #include "recording/reader.h"
 #include "virtiofs-bench/replay_place.h"
@@ -27,10 +27,10 @@ std::string_view operation_name(std::uint32_t opcode) {
 #define FUSE_OP(method, Type, number, In, Tail, Reply) \
   case number:                                         \
     return #Type;
-#define FUSE_SESSION_OP(Type, number, In, Reply) \
-  case number:                                   \
+#define FUSE_ENGINE_OP(Type, number, In, Reply) \
+  case number:                                  \
     return #Type;
-#include "fuse/ops.def"
+#include "fusewire/ops.def"
     default:
       return "an unknown operation";
   }

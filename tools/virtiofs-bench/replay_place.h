@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "driver/queue.h"
-#include "fuse/wire.h"
+#include "fusewire/wire.h"
 #include "recording/record.h"
 #include "virtiofs-bench/loop.h"
 

@@ -9,7 +9,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "base/bytes.h"
+#include "fusewire/bytes.h"
 #include "recording/writer.h"
 #include "virtiofs-bench/fake_server_test.h"
 

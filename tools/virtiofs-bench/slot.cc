@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
-#include "base/result.h"
+#include "fusewire/result.h"
 
 namespace fusewire::bench {
 

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "driver/queue.h"
-#include "fuse/wire.h"
+#include "fusewire/wire.h"
 #include "guestmem/shared_memory.h"
 #include "virtiofs-bench/expected.h"
 

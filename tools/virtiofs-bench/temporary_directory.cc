@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <filesystem>
 
-#include "base/result.h"
+#include "fusewire/result.h"
 
 namespace fusewire::bench {
 

@@ -13,7 +13,7 @@
 #include <functional>
 #include <thread>
 
-#include "base/unique_fd.h"
+#include "fusewire/unique_fd.h"
 
 namespace fusewire::bench {
 namespace {

@@ -6,7 +6,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
-#include "base/bytes.h"
+#include "fusewire/bytes.h"
 #include "virtiofs-bench/workloads.h"
 
 namespace fusewire::bench {

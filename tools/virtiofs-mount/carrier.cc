@@ -9,8 +9,8 @@
 #include <cstring>
 #include <fstream>
 
-#include "base/bytes.h"
 #include "base/log.h"
+#include "fusewire/bytes.h"
 #include "io/thread.h"
 
 namespace fusewire::carry {

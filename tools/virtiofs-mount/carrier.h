@@ -13,10 +13,10 @@
 #include <string>
 #include <vector>
 
-#include "base/unique_fd.h"
 #include "daemon/process.h"
 #include "devfuse/mount.h"
 #include "driver/server.h"
+#include "fusewire/unique_fd.h"
 #include "virtiofs-mount/exchange.h"
 #include "virtiofs-mount/init.h"
 #include "virtiofs-mount/worker.h"

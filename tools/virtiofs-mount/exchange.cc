@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "base/result.h"
+#include "fusewire/result.h"
 #include "virtiofs-mount/operations.h"
 #include "virtiofs-mount/reply_check.h"
 

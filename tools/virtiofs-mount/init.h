@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
-#include "base/result.h"
-#include "fuse/wire.h"
+#include "fusewire/result.h"
+#include "fusewire/wire.h"
 
 namespace fusewire::carry {
 

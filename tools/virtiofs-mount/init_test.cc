@@ -4,7 +4,7 @@
 
 #include <cstring>
 
-#include "base/bytes.h"
+#include "fusewire/bytes.h"
 
 namespace fusewire::carry {
 namespace {

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "fuse/call.h"
+#include "fusewire/call.h"
 
 namespace fusewire::carry {
 namespace {
@@ -40,7 +40,7 @@ constexpr Operation operation_of() {
 constexpr Operation kOperations[] = {
 #define FUSE_OP(method, Type, opcode, In, Tail, Reply) operation_of<op::Type>(),
 #define FUSE_SESSION_OP(Type, opcode, In, Reply) operation_of<op::Type>(),
-#include "fuse/ops.def"
+#include "fusewire/ops.def"
 };
 
 // By opcode; CUSE's one is far away, and no kernel sends it to a file system.

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <span>
 
-#include "fuse/wire.h"
+#include "fusewire/wire.h"
 
 namespace fusewire::carry {
 

@@ -7,7 +7,7 @@
 #include <map>
 #include <vector>
 
-#include "base/bytes.h"
+#include "fusewire/bytes.h"
 
 namespace fusewire::carry {
 namespace {

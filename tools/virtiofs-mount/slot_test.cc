@@ -6,7 +6,7 @@
 #include <cstring>
 #include <tuple>
 
-#include "base/bytes.h"
+#include "fusewire/bytes.h"
 
 namespace fusewire::carry {
 namespace {

@@ -9,9 +9,9 @@
 #include <type_traits>
 #include <vector>
 
-#include "base/bytes.h"
-#include "fuse/call.h"
 #include "fuse/decode.h"
+#include "fusewire/bytes.h"
+#include "fusewire/call.h"
 
 namespace fusewire::carry {
 namespace {
@@ -185,7 +185,7 @@ TextOfRest find_text(std::uint32_t opcode) {
   case opcode:                                         \
     return &text_of_rest<op::Type>;
 #define FUSE_SESSION_OP(Type, opcode, In, Reply) FUSE_OP(, Type, opcode, In, NoTail, Reply)
-#include "fuse/ops.def"
+#include "fusewire/ops.def"
     default:
       return nullptr;
   }

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <vector>
 
-#include "base/bytes.h"
+#include "fusewire/bytes.h"
 
 namespace fusewire::carry {
 namespace {

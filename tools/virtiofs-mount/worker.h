@@ -13,10 +13,10 @@
 #include <optional>
 #include <vector>
 
-#include "base/result.h"
-#include "base/unique_fd.h"
 #include "devfuse/channel.h"
 #include "driver/server.h"
+#include "fusewire/result.h"
+#include "fusewire/unique_fd.h"
 #include "virtiofs-mount/hiprio.h"
 #include "virtiofs-mount/observer.h"
 #include "virtiofs-mount/slot.h"

@@ -1,4 +1,4 @@
-// Test kit for anything above the engine: build a request, send it through a Session in plain memory, look at
+// Test kit for anything above the engine: build a request, send it through an Engine in plain memory, look at
 // the whole reply. Used by unit tests of src/fuse and src/passthrough.
 #pragma once
 
@@ -9,8 +9,8 @@
 #include <string_view>
 #include <vector>
 
-#include "base/bytes.h"
-#include "fuse/session.h"
+#include "fuse/engine.h"
+#include "fusewire/bytes.h"
 
 namespace fusewire::testing {
 
@@ -119,11 +119,12 @@ class MemorySlot final : public Slot {
     return answer_;
   }
 
-  void done(RequestId unique, int error, std::size_t body_size) override {
+  int done(RequestId unique, int error, std::size_t body_size) override {
     finish({.replied = true,
             .error = error,
             .unique = unique.get(),
             .body = {body_.begin(), body_.begin() + static_cast<std::ptrdiff_t>(body_size)}});
+    return 0;
   }
   void done_without_reply() override { finish({}); }
 
@@ -157,12 +158,12 @@ class MemorySlot final : public Slot {
   Answer answer_;
 };
 
-// A session over `file_system`, driven like a kernel would.
+// An engine over `file_system`, driven like a kernel would.
 class Harness {
  public:
-  explicit Harness(FileSystem& file_system) : session_(file_system) {}
+  explicit Harness(FileSystem& file_system) : engine_(file_system) {}
 
-  Session& session() { return session_; }
+  Engine& engine() { return engine_; }
 
   // Everything a new kernel offers but what only other transports can do.
   static constexpr std::uint64_t kAllCaps = ~(std::uint64_t{1} << 31);
@@ -178,18 +179,18 @@ class Harness {
   // Sends and waits for the end of the request.
   Answer send(const Request& request) {
     MemorySlot slot(request);
-    session_.submit(slot);
+    engine_.submit(slot);
     return slot.wait();
   }
   // Sends; the answer is in the slot, now or later. The slot must live until then.
   std::unique_ptr<MemorySlot> start(const Request& request) {
     auto slot = std::make_unique<MemorySlot>(request);
-    session_.submit(*slot);
+    engine_.submit(*slot);
     return slot;
   }
 
  private:
-  Session session_;
+  Engine engine_;
 };
 
 }  // namespace fusewire::testing

@@ -13,8 +13,8 @@
 #include <optional>
 #include <vector>
 
-#include "base/unique_fd.h"
 #include "fuse/testing/harness.h"
+#include "fusewire/unique_fd.h"
 #include "guestmem/shared_memory.h"
 #include "virtio/driver_queue.h"
 

@@ -1,4 +1,4 @@
-#include "fuse/session.h"
+#include "fuse/engine.h"
 
 #include <gtest/gtest.h>
 
@@ -45,7 +45,7 @@ class HoldingFs : public FileSystem {
   void rmdir(Call<op::Rmdir> call) override { std::move(call.reply).error(4711); }
 };
 
-class SessionTest : public ::testing::Test {
+class EngineTest : public ::testing::Test {
  protected:
   HoldingFs fs_;
   Harness kernel_{fs_};
@@ -68,14 +68,14 @@ class SessionTest : public ::testing::Test {
   }
 };
 
-TEST_F(SessionTest, Request_BeforeInit_IsEio) {
+TEST_F(EngineTest, Request_BeforeInit_IsEio) {
   EXPECT_EQ(kernel_.send(access()).error, EIO);
   EXPECT_FALSE(kernel_.send(Request(FUSE_FORGET).arg(fuse_forget_in{.nlookup = 1})).replied);
   EXPECT_EQ(kernel_.send(Request(FUSE_DESTROY)).error, EIO);
   EXPECT_EQ(fs_.forgets, 0);
 }
 
-TEST_F(SessionTest, Init_OldestMinor_IsAccepted_OlderIsEproto) {
+TEST_F(EngineTest, Init_OldestMinor_IsAccepted_OlderIsEproto) {
   EXPECT_EQ(kernel_.send(Request(FUSE_INIT).arg(init_in(7, 26))).error, EPROTO);
   EXPECT_EQ(kernel_.send(Request(FUSE_INIT).arg(init_in(6, 45))).error, EPROTO);
   EXPECT_EQ(fs_.inits, 0);
@@ -84,14 +84,14 @@ TEST_F(SessionTest, Init_OldestMinor_IsAccepted_OlderIsEproto) {
   EXPECT_EQ(answer.as<fuse_init_out>().minor, 27U);
 }
 
-TEST_F(SessionTest, Init_SixteenByteLayout_IsAccepted_ShorterIsNot) {
+TEST_F(EngineTest, Init_SixteenByteLayout_IsAccepted_ShorterIsNot) {
   const fuse_init_in in = init_in(7, 31);
   EXPECT_EQ(kernel_.send(Request(FUSE_INIT).bytes(bytes_of(in).first(15))).error, EINVAL);
   EXPECT_EQ(kernel_.send(Request(FUSE_INIT).bytes(bytes_of(in).first(16))).error, 0);
   EXPECT_EQ(kernel_.send(access()).error, 0);
 }
 
-TEST_F(SessionTest, Init_LaterMajor_GetsOurs_AndTheSecondInitCounts) {
+TEST_F(EngineTest, Init_LaterMajor_GetsOurs_AndTheSecondInitCounts) {
   const Answer first = kernel_.send(Request(FUSE_INIT).arg(init_in(8, 3)));
   EXPECT_EQ(first.error, 0);
   EXPECT_EQ(first.as<fuse_init_out>().major, 7U);
@@ -102,7 +102,7 @@ TEST_F(SessionTest, Init_LaterMajor_GetsOurs_AndTheSecondInitCounts) {
   EXPECT_EQ(kernel_.send(access()).error, 0);
 }
 
-TEST_F(SessionTest, Init_Again_IsAReboot) {
+TEST_F(EngineTest, Init_Again_IsAReboot) {
   EXPECT_EQ(kernel_.init().error, 0);
   EXPECT_EQ(kernel_.init().error, 0);
   EXPECT_EQ(fs_.inits, 2);
@@ -110,14 +110,14 @@ TEST_F(SessionTest, Init_Again_IsAReboot) {
   EXPECT_EQ(kernel_.send(access()).error, 0);
 }
 
-TEST_F(SessionTest, Init_WhatTheKernelLacks_IsRefused) {
+TEST_F(EngineTest, Init_WhatTheKernelLacks_IsRefused) {
   fs_.required = Cap::posix_acl;
   EXPECT_EQ(kernel_.init(static_cast<std::uint64_t>(Cap::async_read)).error, EOPNOTSUPP);
   EXPECT_EQ(kernel_.send(access()).error, EIO);
   EXPECT_EQ(fs_.destroys, 1);
 }
 
-TEST_F(SessionTest, Destroy_EndsTheSession) {
+TEST_F(EngineTest, Destroy_EndsTheSession) {
   kernel_.init();
   const Answer answer = kernel_.send(Request(FUSE_DESTROY));
   EXPECT_TRUE(answer.replied);
@@ -126,7 +126,7 @@ TEST_F(SessionTest, Destroy_EndsTheSession) {
   EXPECT_EQ(kernel_.send(access()).error, EIO);
 }
 
-TEST_F(SessionTest, Init_WaitsForRequestsInFlight_AndEndsTheirWaits) {
+TEST_F(EngineTest, Init_WaitsForRequestsInFlight_AndEndsTheirWaits) {
   std::promise<InterruptReason> reason;
   fs_.handler = [&](InterruptReason why) { reason.set_value(why); };
   kernel_.init();
@@ -140,19 +140,19 @@ TEST_F(SessionTest, Init_WaitsForRequestsInFlight_AndEndsTheirWaits) {
   EXPECT_EQ(fs_.destroys, 1);
 }
 
-TEST_F(SessionTest, Reply_Dropped_IsEio_AndBadAllocIsEnomem) {
+TEST_F(EngineTest, Reply_Dropped_IsEio_AndBadAllocIsEnomem) {
   kernel_.init();
   EXPECT_EQ(kernel_.send(Request(FUSE_UNLINK).name("x")).error, EIO);
   fs_.throw_bad_alloc = true;
   EXPECT_EQ(kernel_.send(Request(FUSE_UNLINK).name("x")).error, ENOMEM);
 }
 
-TEST_F(SessionTest, Reply_ErrorThatTheKernelWouldNotTake_IsEio) {
+TEST_F(EngineTest, Reply_ErrorThatTheKernelWouldNotTake_IsEio) {
   kernel_.init();
   EXPECT_EQ(kernel_.send(Request(FUSE_RMDIR).name("x")).error, EIO);
 }
 
-TEST_F(SessionTest, UnknownOpcode_IsEnosys) {
+TEST_F(EngineTest, UnknownOpcode_IsEnosys) {
   kernel_.init();
   for (const std::uint32_t opcode : {0U, 7U, 19U, 54U, 4095U, 4097U, 436207616U, 0xffffffffU}) {
     const Answer answer = kernel_.send(Request(opcode));
@@ -161,7 +161,7 @@ TEST_F(SessionTest, UnknownOpcode_IsEnosys) {
   }
 }
 
-TEST_F(SessionTest, Interrupt_InFlight_MarksTheRequest_AndGetsNoReply) {
+TEST_F(EngineTest, Interrupt_InFlight_MarksTheRequest_AndGetsNoReply) {
   std::promise<InterruptReason> reason;
   fs_.handler = [&](InterruptReason why) { reason.set_value(why); };
   kernel_.init();
@@ -175,7 +175,7 @@ TEST_F(SessionTest, Interrupt_InFlight_MarksTheRequest_AndGetsNoReply) {
   EXPECT_EQ(slot->wait().error, ENODATA);
 }
 
-TEST_F(SessionTest, Interrupt_ThatOvertakesItsRequest_MarksItOnArrival) {
+TEST_F(EngineTest, Interrupt_ThatOvertakesItsRequest_MarksItOnArrival) {
   kernel_.init();
   const Request request = getattr();
   const auto early = kernel_.start(interrupt(request.unique()));
@@ -187,7 +187,7 @@ TEST_F(SessionTest, Interrupt_ThatOvertakesItsRequest_MarksItOnArrival) {
   slot->wait();
 }
 
-TEST_F(SessionTest, Interrupt_Unmatched_IsEagainWithTheNextRequest) {
+TEST_F(EngineTest, Interrupt_Unmatched_IsEagainWithTheNextRequest) {
   kernel_.init();
   const auto late = kernel_.start(interrupt(987654321));
   EXPECT_FALSE(late->answered());
@@ -197,22 +197,22 @@ TEST_F(SessionTest, Interrupt_Unmatched_IsEagainWithTheNextRequest) {
   EXPECT_EQ(answer.error, EAGAIN);
 }
 
-TEST_F(SessionTest, Interrupt_Pending_IsBounded) {
+TEST_F(EngineTest, Interrupt_Pending_IsBounded) {
   kernel_.init();
   std::vector<std::unique_ptr<MemorySlot>> slots;
   for (unsigned i = 0; i < 65; ++i) slots.push_back(kernel_.start(interrupt(1'000'001 + 2 * i)));
   EXPECT_EQ(slots[0]->wait().error, EAGAIN);
   EXPECT_FALSE(slots[1]->answered());
-  kernel_.session().end_waits(1);
+  kernel_.engine().end_waits(1);
   for (const auto& slot : slots) EXPECT_EQ(slot->wait().error, EAGAIN);
 }
 
-TEST_F(SessionTest, EndWaits_TouchesOnlyItsQueue) {
+TEST_F(EngineTest, EndWaits_TouchesOnlyItsQueue) {
   kernel_.init();
   const auto slot = kernel_.start(getattr().queue(2));
-  kernel_.session().end_waits(3);
+  kernel_.engine().end_waits(3);
   EXPECT_FALSE(fs_.held->interrupted());
-  kernel_.session().end_waits(2);
+  kernel_.engine().end_waits(2);
   EXPECT_TRUE(fs_.held->interrupted());
   // A handler that comes too late is called at once.
   std::optional<InterruptReason> reason;
@@ -222,7 +222,7 @@ TEST_F(SessionTest, EndWaits_TouchesOnlyItsQueue) {
   slot->wait();
 }
 
-TEST_F(SessionTest, Reply_FromAnotherThread_ReachesTheSlot) {
+TEST_F(EngineTest, Reply_FromAnotherThread_ReachesTheSlot) {
   kernel_.init();
   const auto slot = kernel_.start(getattr());
   std::thread other([&] {
@@ -235,7 +235,7 @@ TEST_F(SessionTest, Reply_FromAnotherThread_ReachesTheSlot) {
   EXPECT_EQ(answer.as<fuse_attr_out>().attr_valid, 7U);
 }
 
-TEST_F(SessionTest, Requests_AndReboots_InParallel_LoseNothing) {
+TEST_F(EngineTest, Requests_AndReboots_InParallel_LoseNothing) {
   kernel_.init();
   std::vector<std::thread> threads;
   std::atomic<int> answered{0};

@@ -5,8 +5,8 @@
 #include <string>
 #include <string_view>
 
-#include "base/result.h"
-#include "fuse/wire.h"
+#include "fusewire/result.h"
+#include "fusewire/wire.h"
 
 namespace fusewire {
 

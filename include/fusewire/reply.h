@@ -12,11 +12,11 @@
 #include <span>
 #include <utility>
 
-#include "base/bytes.h"
-#include "base/io_vecs.h"
-#include "base/result.h"
-#include "fuse/slot.h"
-#include "fuse/wire.h"
+#include "fusewire/bytes.h"
+#include "fusewire/io_vecs.h"
+#include "fusewire/result.h"
+#include "fusewire/slot.h"
+#include "fusewire/wire.h"
 
 namespace fusewire {
 
@@ -38,12 +38,15 @@ class ReplyBase {
   explicit ReplyBase(Slot& slot) : slot_(&slot) {}
   ~ReplyBase() = default;
 
-  void send(int error, std::size_t body_size);
+  // Each returns what Slot::done() returned.
+  int send(int error, std::size_t body_size);
+  int send_vectors(std::span<const iovec> body);
+  int send_file(const FileRange& range);
   void send_none();
   // For a reply that was dropped: EIO, or ENOMEM when memory ran out.
   void send_dropped();
   // Sends `body`; EIO when the kernel left no room for it.
-  void send_bytes(std::span<const std::byte> body);
+  int send_bytes(std::span<const std::byte> body);
   bool pending() const { return slot_ != nullptr; }
   // The room for the body, at most `limit` bytes of it.
   IoVecs body_room(std::size_t limit) const;
@@ -139,6 +142,10 @@ class ReplyData : public ReplyOrError {
   void ok(std::size_t size) &&;
   // Copies the answer; EIO when it is larger than the room.
   void ok(std::span<const std::byte> data) &&;
+  // The same from several pieces of memory; a transport that can sends them from where they are.
+  void ok(std::span<const iovec> data) &&;
+  // Bytes of a file, by splice(2) where the transport can. EIO when `range.size` is larger than the room.
+  void ok(const FileRange& range) &&;
 
  private:
   std::size_t limit_;
@@ -171,6 +178,25 @@ class ReplyIoctl : public ReplyOrError {
 
  private:
   std::size_t limit_;
+};
+
+// Any answer's last step, for layers that lay out the body themselves (the C API). It takes the place of a
+// typed reply; whether the body is one that the operation may give is the caller's business.
+class RawReply : public ReplyOrError {
+ public:
+  explicit RawReply(ReplyOrError&& typed) : ReplyOrError(std::move(typed)) {}
+  RawReply(RawReply&&) noexcept = default;
+
+  // The room that the kernel left for the body, in bytes.
+  std::size_t capacity() const { return body_capacity(); }
+  // The room itself, to be filled in place from its start.
+  IoVecs room() const { return body_room(body_capacity()); }
+  // Each returns 0, or the errno with which the kernel refused the answer (ENOENT: it was interrupted).
+  int ok(std::size_t size_in_room) && { return send(0, size_in_room); }
+  int ok(std::span<const iovec> body) && { return send_vectors(body); }
+  int ok(const FileRange& range) && { return send_file(range); }
+  // `error`: positive.
+  int error_code(int error) && { return send(error, 0); }
 };
 
 }  // namespace fusewire

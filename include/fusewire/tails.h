@@ -10,8 +10,8 @@
 #include <span>
 #include <string_view>
 
-#include "base/io_vecs.h"
-#include "fuse/wire.h"
+#include "fusewire/io_vecs.h"
+#include "fusewire/wire.h"
 
 namespace fusewire {
 

@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "base/strong.h"
+#include "fusewire/strong.h"
 
 namespace fusewire {
 

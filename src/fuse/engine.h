@@ -1,4 +1,4 @@
-// Session: the protocol engine between a transport and a FileSystem. One object for one served device.
+// Engine: the protocol engine between a transport and a FileSystem. One object for one served device.
 //
 // submit() takes a request through: header copied once, row of the op table, arguments and names decoded, the
 // FileSystem's method called with a Call. It runs the method on the calling thread; the answer may come from
@@ -14,20 +14,20 @@
 #include <mutex>
 #include <vector>
 
-#include "fuse/file_system.h"
 #include "fuse/in_flight.h"
-#include "fuse/slot.h"
+#include "fusewire/file_system.h"
+#include "fusewire/slot.h"
 
 namespace fusewire {
 
-class Session {
+class Engine {
  public:
-  // `file_system` must outlive the session.
-  explicit Session(FileSystem& file_system) : file_system_(file_system) {}
-  Session(const Session&) = delete;
-  Session& operator=(const Session&) = delete;
+  // `file_system` must outlive the engine.
+  explicit Engine(FileSystem& file_system) : file_system_(file_system) {}
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
   // No request may be in flight. Destroys the file system's state like DESTROY.
-  ~Session();
+  ~Engine();
 
   // Serves the request in `slot` (see slot.h for what the transport promises). From any thread.
   void submit(Slot& slot);
@@ -48,7 +48,7 @@ class Session {
  private:
   friend class ReplyBase;
 
-  using Serve = void (Session::*)(Slot&, const fuse_in_header&);
+  using Serve = void (Engine::*)(Slot&, const fuse_in_header&);
   struct Row {
     std::uint32_t opcode = 0;
     const char* name = nullptr;

@@ -1,4 +1,4 @@
-#include "fuse/session.h"
+#include "fuse/engine.h"
 
 #include <algorithm>
 #include <cstring>
@@ -21,9 +21,9 @@ fuse_init_out version_only() {
 
 }  // namespace
 
-Session::~Session() { reset(); }
+Engine::~Engine() { reset(); }
 
-void Session::submit(Slot& slot) {
+void Engine::submit(Slot& slot) {
   slot.begin(*this);
   const std::size_t request_size = slot.request.size();
   if (!slot.fetch_head(sizeof(fuse_in_header))) {
@@ -50,7 +50,7 @@ void Session::submit(Slot& slot) {
   (this->*row->serve)(slot, in);
 }
 
-void Session::answer_error(Slot& slot, int error) {
+void Engine::answer_error(Slot& slot, int error) {
   if (slot.can_reply) {
     slot.done(slot.unique_, error, 0);
   } else {
@@ -58,14 +58,14 @@ void Session::answer_error(Slot& slot, int error) {
   }
 }
 
-void Session::answer_malformed(Slot& slot, const char* what) {
+void Engine::answer_malformed(Slot& slot, const char* what) {
   const Row* row = find_row(slot.opcode_);
   static log::RateLimit limit;
   log::warn_limited(limit, "malformed {} request: {}", row != nullptr ? row->name : "unknown", what);
   answer_error(slot, EINVAL);
 }
 
-void Session::serve_init(Slot& slot, const fuse_in_header&) {
+void Engine::serve_init(Slot& slot, const fuse_in_header&) {
   // Kernels before 7.36 send the first 16 bytes of fuse_init_in.
   static constexpr std::size_t kOldSize = offsetof(fuse_init_in, flags2);
   fuse_init_in in{};
@@ -78,7 +78,8 @@ void Session::serve_init(Slot& slot, const fuse_in_header&) {
     // The kernel reads our version off this answer and sends a second INIT that speaks it.
     const fuse_init_out out = version_only();
     slot.reply_room.copy_from(bytes_of(out));
-    return slot.done(slot.unique_, 0, sizeof out);
+    slot.done(slot.unique_, 0, sizeof out);
+    return;
   }
   if (in.major < kMajor || in.minor < kOldestMinor) {
     static log::RateLimit limit;
@@ -90,7 +91,7 @@ void Session::serve_init(Slot& slot, const fuse_in_header&) {
   in_flight_.exclusive([&] { initialize(slot, in); });
 }
 
-void Session::initialize(Slot& slot, const fuse_init_in& in) {
+void Engine::initialize(Slot& slot, const fuse_init_in& in) {
   // The guest may send INIT as often as it likes.
   static log::RateLimit limit;
   const bool rebooted = initialized();
@@ -121,36 +122,36 @@ void Session::initialize(Slot& slot, const fuse_init_in& in) {
   slot.done(slot.unique_, 0, sizeof out);
 }
 
-void Session::forget_kernel() {
+void Engine::forget_kernel() {
   if (!initialized()) return;
   file_system_.destroy();
   initialized_.store(false, std::memory_order_release);
 }
 
-void Session::serve_destroy(Slot& slot, const fuse_in_header&) {
+void Engine::serve_destroy(Slot& slot, const fuse_in_header&) {
   if (!initialized()) return answer_error(slot, EIO);
   reset();
   slot.done(slot.unique_, 0, 0);
 }
 
-void Session::reset() {
+void Engine::reset() {
   flush_pending_interrupts(std::nullopt);
   in_flight_.exclusive([this] { forget_kernel(); });
 }
 
-void Session::end_waits(unsigned queue) {
+void Engine::end_waits(unsigned queue) {
   flush_pending_interrupts(queue);
   in_flight_.interrupt_queue(queue);
 }
 
 // The kernel never waits for a NOTIFY_REPLY's answer, and we send no FUSE_NOTIFY_RETRIEVE that it could
 // belong to.
-void Session::serve_notify_reply(Slot& slot, const fuse_in_header&) { slot.done_without_reply(); }
+void Engine::serve_notify_reply(Slot& slot, const fuse_in_header&) { slot.done_without_reply(); }
 
 // A request that is in flight is marked, and INTERRUPT needs no answer then. Otherwise INTERRUPT has
 // overtaken its request, or came too late: it is kept until the next request arrives, which either is the one
 // or shows that it was too late.
-void Session::serve_interrupt(Slot& slot, const fuse_in_header&) {
+void Engine::serve_interrupt(Slot& slot, const fuse_in_header&) {
   fuse_interrupt_in in{};
   if (!slot.fetch_head(sizeof(fuse_in_header) + sizeof in)) return answer_malformed(slot, "bad arguments");
   std::memcpy(&in, slot.head().data() + sizeof(fuse_in_header), sizeof in);
@@ -177,7 +178,7 @@ void Session::serve_interrupt(Slot& slot, const fuse_in_header&) {
   for (Slot* late : unmatched) answer_error(*late, EAGAIN);
 }
 
-void Session::meet_pending_interrupts(Slot& arrived) {
+void Engine::meet_pending_interrupts(Slot& arrived) {
   Slot* met = nullptr;
   Slot* late = nullptr;
   {
@@ -197,7 +198,7 @@ void Session::meet_pending_interrupts(Slot& arrived) {
   if (late != nullptr) answer_error(*late, EAGAIN);
 }
 
-void Session::flush_pending_interrupts(std::optional<unsigned> queue) {
+void Engine::flush_pending_interrupts(std::optional<unsigned> queue) {
   std::vector<PendingInterrupt> flushed;
   {
     const std::lock_guard lock(pending_mutex_);

@@ -1,8 +1,8 @@
-// Slot: what a transport lends the session for one request.
+// Slot: what a transport lends the engine for one request.
 //
-// The transport fills request() and reply_room(), hands the slot to Session::submit and must keep it alive
+// The transport fills request() and reply_room(), hands the slot to Engine::submit and must keep it alive
 // and untouched until done() or done_without_reply() is called: exactly one of them, exactly once, from any
-// thread. After that call the session never touches the slot again, and the transport may use it for the next
+// thread. After that call the engine never touches the slot again, and the transport may use it for the next
 // request.
 //
 // The scatter lists may point at guest memory, which changes under us. Header, arguments and names are
@@ -18,12 +18,19 @@
 #include <span>
 #include <vector>
 
-#include "base/io_vecs.h"
-#include "fuse/wire.h"
+#include "fusewire/io_vecs.h"
+#include "fusewire/wire.h"
 
 namespace fusewire {
 
-class Session;
+class Engine;
+
+// Bytes of an open file, as the body of a reply.
+struct FileRange {
+  int fd = -1;               // must stay open until the reply is sent
+  std::int64_t offset = -1;  // -1: from the file's own position, which moves (a pipe, a socket)
+  std::size_t size = 0;      // at most; the reply is shorter where the file ends
+};
 
 // Why a request that waits should give up.
 enum class InterruptReason {
@@ -50,7 +57,14 @@ class Slot {
   // The request is answered: the transport writes fuse_out_header{unique, -error} in front of `body_size`
   // bytes that stand in the reply room already, and sends both. `error` is a positive errno or 0; body_size
   // is 0 with an error.
-  virtual void done(RequestId unique, int error, std::size_t body_size) = 0;
+  // Returns 0, or the errno with which the kernel refused the reply (ENOENT: nobody waits for it any more).
+  virtual int done(RequestId unique, int error, std::size_t body_size) = 0;
+  // The same for a success whose body stands in memory of the caller's, which is not looked at after the
+  // return. The default copies it into the reply room; what is longer than that room becomes EIO.
+  virtual int done_with(RequestId unique, std::span<const iovec> body);
+  // The same for a body that is part of a file. The default reads it into the reply room. A file that cannot
+  // be read gives its errno as the answer.
+  virtual int done_with_file(RequestId unique, const FileRange& range);
   // The request is over and has no reply (FORGET, or one that cannot be answered).
   virtual void done_without_reply() = 0;
 
@@ -60,12 +74,12 @@ class Slot {
   void release_large_head();
 
  private:
-  friend class Session;
+  friend class Engine;
   friend class InFlight;
   friend class ReplyBase;
 
   // Makes the slot ready for a new request.
-  void begin(Session& session);
+  void begin(Engine& engine);
   // Extends the head to the request's first `size` bytes, copying only what it does not have yet. Earlier
   // views of the head die. False when the request is shorter, or `size` is above kMaxHead.
   bool fetch_head(std::size_t size);
@@ -75,8 +89,8 @@ class Slot {
   static constexpr std::size_t kMaxHead = std::size_t{256} * 1024;
   static constexpr std::size_t kInlineHead = 344;  // header, arguments and a NAME_MAX name
 
-  // The session's record of the request while it is in flight (session.h and in_flight.h).
-  Session* session_ = nullptr;
+  // The engine's record of the request while it is in flight (engine.h and in_flight.h).
+  Engine* engine_ = nullptr;
   RequestId unique_{};
   std::uint32_t opcode_ = 0;
   std::atomic<bool> interrupted_{false};

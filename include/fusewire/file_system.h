@@ -1,4 +1,4 @@
-// FileSystem: what serves the requests. One virtual method for each row of ops.def, called by the session.
+// FileSystem: what serves the requests. One virtual method for each row of ops.def, called by the engine.
 //
 // Threading: methods run in parallel on the transport's threads; init() and destroy() run alone. A method
 // that may take long should move the Call elsewhere: the queue that it came from waits until the method
@@ -11,10 +11,10 @@
 
 #include <memory>
 
-#include "base/result.h"
-#include "fuse/call.h"
-#include "fuse/negotiate.h"
-#include "fuse/thread_work.h"
+#include "fusewire/call.h"
+#include "fusewire/negotiate.h"
+#include "fusewire/result.h"
+#include "fusewire/thread_work.h"
 
 namespace fusewire {
 
@@ -34,7 +34,7 @@ class FileSystem {
   virtual void destroy();
 
 #define FUSE_OP(method, Type, opcode, In, Tail, Reply) virtual void method(Call<op::Type> call);
-#include "fuse/ops.def"
+#include "fusewire/ops.def"
 
   // A thread of the transport starts to serve calls: the work that the file system wants to do in it besides,
   // or null (the default). On that thread; it is destroyed there too, when the thread ends.

@@ -4,9 +4,9 @@
 // answered.
 #pragma once
 
-#include "fuse/reply.h"
-#include "fuse/tails.h"
-#include "fuse/wire.h"
+#include "fusewire/reply.h"
+#include "fusewire/tails.h"
+#include "fusewire/wire.h"
 
 namespace fusewire {
 
@@ -39,8 +39,8 @@ namespace op {
     static constexpr std::uint32_t kOpcode = opcode;                    \
     static constexpr const char* kName = #opcode;                       \
   };
-#define FUSE_SESSION_OP(Type, opcode, InType, ReplyType) FUSE_OP(, Type, opcode, InType, NoTail, ReplyType)
-#include "fuse/ops.def"
+#define FUSE_ENGINE_OP(Type, opcode, InType, ReplyType) FUSE_OP(, Type, opcode, InType, NoTail, ReplyType)
+#include "fusewire/ops.def"
 
 }  // namespace op
 }  // namespace fusewire
