@@ -39,7 +39,7 @@ constexpr Operation operation_of() {
 
 constexpr Operation kOperations[] = {
 #define FUSE_OP(method, Type, opcode, In, Tail, Reply) operation_of<op::Type>(),
-#define FUSE_SESSION_OP(Type, opcode, In, Reply) operation_of<op::Type>(),
+#define FUSE_ENGINE_OP(Type, opcode, In, Reply) operation_of<op::Type>(),
 #include "fusewire/ops.def"
 };
 

@@ -184,7 +184,7 @@ TextOfRest find_text(std::uint32_t opcode) {
 #define FUSE_OP(method, Type, opcode, In, Tail, Reply) \
   case opcode:                                         \
     return &text_of_rest<op::Type>;
-#define FUSE_SESSION_OP(Type, opcode, In, Reply) FUSE_OP(, Type, opcode, In, NoTail, Reply)
+#define FUSE_ENGINE_OP(Type, opcode, In, Reply) FUSE_OP(, Type, opcode, In, NoTail, Reply)
 #include "fusewire/ops.def"
     default:
       return nullptr;
