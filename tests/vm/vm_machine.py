@@ -111,8 +111,11 @@ class Guest:
         self.run(f"mkdir -p {folder} && mount -t virtiofs {tag} {folder}")
 
     def start_hammer(self, folder="/mnt"):
-        """Begins work on the share that notices lost or wrong data, and waits until it is under way."""
-        self.run(f"mkdir -p {folder}/hammer; rm -f /tmp/stop*; "
+        """Begins work on the share that notices lost or wrong data, and waits until it is under way.
+
+        What an earlier one left that was cut off in the middle of a round is removed first.
+        """
+        self.run(f"rm -rf {folder}/hammer; mkdir -p {folder}/hammer; rm -f /tmp/stop*; "
                  f"(guest-probe hammer {folder}/hammer /tmp/stop > /tmp/hammer.log 2>&1; echo $? > /tmp/stop.status) &")
         self.await_rounds(3)
 
