@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -9,6 +10,8 @@
 #include "fusewire/wire.h"
 
 namespace fusewire {
+
+class Notifier;
 
 // The name of a capability as the kernel header has it, for messages: "FUSE_POSIX_ACL".
 std::string_view name_of(Cap cap);
@@ -29,6 +32,9 @@ class Negotiation {
   // The text for what require() missed; empty when nothing was.
   const std::string& missing() const { return missing_; }
 
+  // What tells this kernel something without being asked; see notifier.h. Never null in FileSystem::init.
+  const std::shared_ptr<Notifier>& notifier() const { return notifier_; }
+
   // Sizes in bytes and limits as in struct fuse_init_out; set them in FileSystem::init.
   std::uint32_t max_write = 1 << 20;
   std::uint32_t max_readahead;  // as the kernel says; may be made smaller
@@ -40,6 +46,9 @@ class Negotiation {
   fuse_init_out reply() const;
 
  private:
+  friend class Engine;
+
+  std::shared_ptr<Notifier> notifier_;
   std::uint32_t kernel_minor_;
   std::uint64_t offered_;
   std::uint64_t enabled_ = 0;

@@ -82,6 +82,22 @@ inline constexpr std::uint32_t FUSE_STATX = 52;
 inline constexpr std::uint32_t FUSE_COPY_FILE_RANGE_64 = 53;
 #endif
 
+// Notification codes later than the installed header (enum fuse_notify_code), which as enumerators could not
+// be asked for by the preprocessor.
+inline constexpr std::uint32_t kNotifyResend = 7;    // FUSE_NOTIFY_RESEND (7.40)
+inline constexpr std::uint32_t kNotifyIncEpoch = 8;  // FUSE_NOTIFY_INC_EPOCH (7.44)
+inline constexpr std::uint32_t kNotifyPrune = 9;     // FUSE_NOTIFY_PRUNE (7.45)
+// FUSE_UNIQUE_RESEND: in fuse_in_header::unique of what FUSE_NOTIFY_RESEND made the kernel send again. The
+// answer has it too.
+inline constexpr std::uint64_t kUniqueResend = std::uint64_t{1} << 63;
+
+// struct fuse_notify_prune_out (7.45), followed by `count` node ids.
+struct NotifyPruneOut {
+  std::uint32_t count;
+  std::uint32_t padding;
+  std::uint64_t spare;
+};
+
 // struct fuse_statx_in (7.39)
 struct StatxIn {
   std::uint32_t getattr_flags;
@@ -179,6 +195,10 @@ static_assert(sizeof(fuse_removemapping_one) == 16 && sizeof(fuse_syncfs_in) == 
               sizeof(cuse_init_in) == 16);
 static_assert(sizeof(fuse_notify_retrieve_in) == 40 && sizeof(fuse_secctx) == 8 &&
               sizeof(ExtensionHeader) == 8);
+static_assert(sizeof(fuse_notify_poll_wakeup_out) == 8 && sizeof(fuse_notify_inval_inode_out) == 24);
+static_assert(sizeof(fuse_notify_inval_entry_out) == 16 && sizeof(fuse_notify_delete_out) == 24);
+static_assert(sizeof(fuse_notify_store_out) == 24 && sizeof(fuse_notify_retrieve_out) == 32 &&
+              sizeof(NotifyPruneOut) == 16);
 static_assert(sizeof(fuse_dirent) == 24 && sizeof(fuse_direntplus) == 152);
 static_assert(sizeof(StatxIn) == 24 && sizeof(StatxAttr) == 256 && sizeof(StatxOut) == 288);
 static_assert(offsetof(StatxAttr, atime) == 64 && offsetof(StatxAttr, rdev_major) == 128);

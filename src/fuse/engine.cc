@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "fuse/request_scope.h"
 
 namespace fusewire {
 namespace {
@@ -21,9 +22,13 @@ fuse_init_out version_only() {
 
 }  // namespace
 
-Engine::~Engine() { reset(); }
+Engine::~Engine() {
+  reset();
+  outbox_->stop();
+}
 
 void Engine::submit(Slot& slot) {
+  const RequestScope scope;
   slot.begin(*this);
   const std::size_t request_size = slot.request.size();
   if (!slot.fetch_head(sizeof(fuse_in_header))) {
@@ -97,6 +102,11 @@ void Engine::initialize(Slot& slot, const fuse_init_in& in) {
   const bool rebooted = initialized();
   forget_kernel();
   Negotiation negotiation(in);
+  // SAFETY: make_shared does not reach the constructor, which is for engines only.
+  notifier_ = std::shared_ptr<Notifier>(new Notifier(outbox_, negotiation.kernel_minor(),
+                                                     negotiation.offered(Cap::has_expire_only),
+                                                     negotiation.offered(Cap::has_resend)));
+  negotiation.notifier_ = notifier_;
   int error = 0;
   try {
     if (const auto ready = file_system_.init(negotiation); !ready) error = ready.error().value;
@@ -106,10 +116,14 @@ void Engine::initialize(Slot& slot, const fuse_init_in& in) {
   if (error == 0 && !negotiation.missing().empty()) {
     log::emit_limited(limit, log::Level::error, "the guest cannot mount this file system: {}",
                       negotiation.missing());
+    notifier_->disconnect();
     file_system_.destroy();
     error = EOPNOTSUPP;
   }
-  if (error != 0) return answer_error(slot, error);
+  if (error != 0) {
+    notifier_->disconnect();
+    return answer_error(slot, error);
+  }
   setxattr_ext_ = negotiation.enabled(Cap::setxattr_ext);
   security_ctx_ = negotiation.enabled(Cap::security_ctx);
   initialized_.store(true, std::memory_order_release);
@@ -120,10 +134,12 @@ void Engine::initialize(Slot& slot, const fuse_init_in& in) {
                     out.flags2, out.max_write, out.max_pages);
   slot.reply_room.copy_from(bytes_of(out));
   slot.done(slot.unique_, 0, sizeof out);
+  notifier_->connect();
 }
 
 void Engine::forget_kernel() {
   if (!initialized()) return;
+  notifier_->disconnect();
   file_system_.destroy();
   initialized_.store(false, std::memory_order_release);
 }
@@ -144,9 +160,23 @@ void Engine::end_waits(unsigned queue) {
   in_flight_.interrupt_queue(queue);
 }
 
-// The kernel never waits for a NOTIFY_REPLY's answer, and we send no FUSE_NOTIFY_RETRIEVE that it could
-// belong to.
-void Engine::serve_notify_reply(Slot& slot, const fuse_in_header&) { slot.done_without_reply(); }
+// What FUSE_NOTIFY_RETRIEVE asked for; its id is the request's. The kernel waits for no answer.
+void Engine::serve_notify_reply(Slot& slot, const fuse_in_header& in) {
+  in_flight_.enter(slot);
+  // SAFETY: relaxed, as in serve().
+  if (initialized_.load(std::memory_order_relaxed)) {
+    fuse_notify_retrieve_in arguments{};
+    const bool complete = slot.fetch_head(sizeof in + sizeof arguments);
+    if (complete) std::memcpy(&arguments, slot.head().data() + sizeof in, sizeof arguments);
+    try {
+      notifier_->finish_retrieve(in.unique, complete ? &arguments : nullptr, slot.request);
+    } catch (const std::bad_alloc&) {
+      log::error("out of memory in the callback of a retrieve");
+    }
+  }
+  in_flight_.leave(slot);
+  slot.done_without_reply();
+}
 
 // A request that is in flight is marked, and INTERRUPT needs no answer then. Otherwise INTERRUPT has
 // overtaken its request, or came too late: it is kept until the next request arrives, which either is the one

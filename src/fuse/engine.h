@@ -11,11 +11,14 @@
 #include <atomic>
 #include <cstddef>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <vector>
 
 #include "fuse/in_flight.h"
+#include "fuse/outbox.h"
 #include "fusewire/file_system.h"
+#include "fusewire/notifier.h"
 #include "fusewire/slot.h"
 
 namespace fusewire {
@@ -41,6 +44,12 @@ class Engine {
 
   // The kernel is gone without a word: what DESTROY does. Waits for the requests in flight.
   void reset();
+
+  // How notifications (see notifier.h) reach the kernel; null, as at first: not at all, they give ENOSYS. The
+  // channel must live until another one, or null, takes its place; that waits for the sends which are under
+  // way, so that the transport must have them end (by an abort of the connection, say). From any thread but
+  // one inside submit().
+  void set_notification_channel(NotificationChannel* channel) { outbox_->set_channel(channel); }
 
   // True between a successful INIT and DESTROY or reset().
   bool initialized() const { return initialized_.load(std::memory_order_acquire); }
@@ -100,7 +109,9 @@ class Engine {
   FileSystem& file_system_;
   InFlight in_flight_;
   std::atomic<bool> initialized_{false};
+  const std::shared_ptr<Outbox> outbox_ = std::make_shared<Outbox>();
   // Written with no request in flight, read by requests in flight.
+  std::shared_ptr<Notifier> notifier_;  // the present kernel's; null before the first
   bool setxattr_ext_ = false;
   bool security_ctx_ = false;
 
