@@ -2,7 +2,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <memory>
@@ -11,16 +10,13 @@
 #include <string_view>
 #include <utility>
 
+#include "fusewire/directory_builder.h"
 #include "passthrough/answer.h"
-#include "passthrough/dirent_writer.h"
 #include "passthrough/open_directory.h"
 #include "passthrough/passthrough.h"
 
 namespace fusewire::passthrough {
 namespace {
-
-// A request may ask for more, but an answer need not be as long.
-constexpr std::size_t kMostReply = std::size_t{64} * 1024;
 
 bool is_dot_or_dot_dot(std::string_view name) { return name == "." || name == ".."; }
 
@@ -30,35 +26,17 @@ void hide_parent_of_root(const OpenDirectory& directory, DirectoryEntry& entry) 
   if (directory.node == kRootNode && entry.name == "..") entry.ino = directory.identity.ino;
 }
 
-// The body of a reply until it is sent.
-class Staging {
- public:
-  explicit Staging(const ReplyData& reply)
-      : room_(reply.room()),
-        size_(std::min(room_.size(), kMostReply)),
-        memory_(std::make_unique_for_overwrite<std::byte[]>(size_)),
-        writer_(std::span(memory_.get(), size_)) {}
-
-  DirentWriter& writer() { return writer_; }
-  // An error after some entries comes again with the next request, so the entries are sent.
-  void answer(ReplyData&& reply, const Result<void>& read) {
-    if (!read && writer_.empty()) return std::move(reply).error(for_guest(read.error()));
-    const std::size_t copied = room_.copy_from(writer_.bytes());
-    std::move(reply).ok(copied);
-  }
-
- private:
-  IoVecs room_;
-  std::size_t size_;
-  std::unique_ptr<std::byte[]> memory_;
-  DirentWriter writer_;
-};
+// An error after some entries comes again with the next request, so the entries are sent.
+void answer(ReplyData&& reply, const DirectoryBuilder& entries, const Result<void>& read) {
+  if (!read && entries.empty()) return std::move(reply).error(for_guest(read.error()));
+  std::move(reply).ok(entries.bytes());
+}
 
 // Appends entries from `offset` on until one does not fit, or the directory ends. `append(entry)` says how it
 // went.
 enum class Appended { yes, skipped, full };
 template <class Append>
-Result<void> append_entries(OpenDirectory& directory, std::uint64_t offset, const DirentWriter& writer,
+Result<void> append_entries(OpenDirectory& directory, std::uint64_t offset, const DirectoryBuilder& writer,
                             const Append& append) {
   DirectoryStream& stream = directory.stream;
   if (const auto sought = stream.seek(offset); !sought) return fail(sought.error());
@@ -117,8 +95,7 @@ void PassthroughFs::releasedir(Call<op::Releasedir> call) {
 void PassthroughFs::readdir(Call<op::Readdir> call) {
   const auto opened = directory(call.in.fh);
   if (!opened) return std::move(call.reply).error(opened.error());
-  Staging staging(call.reply);
-  DirentWriter& writer = staging.writer();
+  DirectoryBuilder writer(call.reply);
   Result<void> read;
   {
     const StreamUse use(**opened);
@@ -126,15 +103,14 @@ void PassthroughFs::readdir(Call<op::Readdir> call) {
       return writer.add(entry) ? Appended::yes : Appended::full;
     });
   }
-  staging.answer(std::move(call.reply), read);
+  answer(std::move(call.reply), writer, read);
 }
 
 void PassthroughFs::readdirplus(Call<op::Readdirplus> call) {
   const auto opened = directory(call.in.fh);
   if (!opened) return std::move(call.reply).error(opened.error());
   const OpenDirectory& directory = **opened;
-  Staging staging(call.reply);
-  DirentWriter& writer = staging.writer();
+  DirectoryBuilder writer(call.reply);
   // An exception may not pass the entries that are in the reply already: their lookups are counted.
   const auto look_up = [&](const char* name) -> Result<fuse_entry_out> {
     try {
@@ -160,7 +136,7 @@ void PassthroughFs::readdirplus(Call<op::Readdirplus> call) {
     const StreamUse use(**opened);
     read = append_entries(**opened, call.in.offset, writer, append);
   }
-  staging.answer(std::move(call.reply), read);
+  answer(std::move(call.reply), writer, read);
 }
 
 }  // namespace fusewire::passthrough

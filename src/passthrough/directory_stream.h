@@ -12,19 +12,12 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string_view>
 
+#include "fusewire/directory_builder.h"
 #include "fusewire/result.h"
 #include "fusewire/unique_fd.h"
 
 namespace fusewire::passthrough {
-
-struct DirectoryEntry {
-  std::uint64_t ino = 0;
-  std::uint64_t next = 0;  // the position behind this entry
-  std::uint32_t type = 0;  // DT_*
-  std::string_view name;   // with a NUL right behind it; dies with the next call on the stream
-};
 
 class DirectoryStream {
  public:
@@ -40,7 +33,8 @@ class DirectoryStream {
   // system does not take.
   Result<void> seek(std::uint64_t position);
 
-  // The entry at the position, without going past it; null at the end, where a later call may find more.
+  // The entry at the position, without going past it; null at the end, where a later call may find more. Its
+  // name has a NUL right behind it, and dies with the next call.
   // Errors: those of getdents64(2); ENOENT when the directory was removed.
   Result<const DirectoryEntry*> peek();
   // Goes past the entry that peek() returned.

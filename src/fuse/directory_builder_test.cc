@@ -1,4 +1,4 @@
-#include "passthrough/dirent_writer.h"
+#include "fusewire/directory_builder.h"
 
 #include <dirent.h>
 #include <gtest/gtest.h>
@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace fusewire::passthrough {
+namespace fusewire {
 namespace {
 
 // Little-endian bytes of a number, as this host and its guests have them.
@@ -32,29 +32,29 @@ std::vector<std::byte> copy_of(std::span<const std::byte> bytes) { return {bytes
 constexpr DirectoryEntry kShort{
     .ino = 0x1122334455667788, .next = 0xfedcba9876543210, .type = DT_REG, .name = "abc"};
 
-TEST(DirentWriterTest, Add_WritesHeadNameAndZeros) {
+TEST(DirectoryBuilderTest, Add_WritesHeadNameAndZeros) {
   std::array<std::byte, 64> room;
   room.fill(std::byte{0xff});
-  DirentWriter writer(room);
+  DirectoryBuilder writer(room);
   EXPECT_TRUE(writer.empty());
   ASSERT_TRUE(writer.add(kShort));
   EXPECT_FALSE(writer.empty());
   EXPECT_EQ(copy_of(writer.bytes()), dirent_bytes(kShort, 5));
 }
 
-TEST(DirentWriterTest, Add_NameThatEndsAtAMultipleOf8_HasNoPadding) {
+TEST(DirectoryBuilderTest, Add_NameThatEndsAtAMultipleOf8_HasNoPadding) {
   std::array<std::byte, 32> room;
-  DirentWriter writer(room);
+  DirectoryBuilder writer(room);
   DirectoryEntry entry = kShort;
   entry.name = "12345678";
   ASSERT_TRUE(writer.add(entry));
   EXPECT_EQ(copy_of(writer.bytes()), dirent_bytes(entry, 0));
 }
 
-TEST(DirentWriterTest, AddPlus_PutsTheAttributesInFront) {
+TEST(DirectoryBuilderTest, AddPlus_PutsTheAttributesInFront) {
   std::array<std::byte, 200> room;
   room.fill(std::byte{0xff});
-  DirentWriter writer(room);
+  DirectoryBuilder writer(room);
   fuse_entry_out attributes{};
   attributes.nodeid = 42;
   attributes.attr.size = 4711;
@@ -65,10 +65,10 @@ TEST(DirentWriterTest, AddPlus_PutsTheAttributesInFront) {
   EXPECT_EQ(copy_of(writer.bytes()), expected);
 }
 
-TEST(DirentWriterTest, RoomOfEachSize_HoldsWholeEntriesOrNone) {
+TEST(DirectoryBuilderTest, RoomOfEachSize_HoldsWholeEntriesOrNone) {
   for (std::size_t size = 0; size <= 80; ++size) {
     std::vector<std::byte> room(size);
-    DirentWriter writer(room);
+    DirectoryBuilder writer(room);
     std::size_t count = 0;
     while (writer.add(kShort)) ++count;
     EXPECT_EQ(count, size / 32) << size;
@@ -77,7 +77,7 @@ TEST(DirentWriterTest, RoomOfEachSize_HoldsWholeEntriesOrNone) {
   }
   for (std::size_t size = 0; size <= 330; ++size) {
     std::vector<std::byte> room(size);
-    DirentWriter writer(room);
+    DirectoryBuilder writer(room);
     std::size_t count = 0;
     while (writer.fits_plus(3)) {
       ASSERT_TRUE(writer.add_plus(kShort, {}));
@@ -89,5 +89,26 @@ TEST(DirentWriterTest, RoomOfEachSize_HoldsWholeEntriesOrNone) {
   }
 }
 
+TEST(DirectoryBuilderTest, Full_SaysThatAnEntryWasRefused) {
+  std::array<std::byte, 32> room;
+  DirectoryBuilder writer(room);
+  EXPECT_FALSE(writer.add_plus(kShort, {}));
+  EXPECT_TRUE(writer.full());
+  EXPECT_TRUE(writer.empty());
+
+  DirectoryBuilder other(room);
+  ASSERT_TRUE(other.add(kShort));
+  EXPECT_FALSE(other.full());
+}
+
+TEST(DirectoryBuilderTest, NameSizeNearTheLargestNumber_DoesNotFit) {
+  std::array<std::byte, 512> room;
+  const DirectoryBuilder writer(room);
+  for (std::size_t below = 0; below <= 160; ++below) {
+    EXPECT_FALSE(writer.fits(SIZE_MAX - below));
+    EXPECT_FALSE(writer.fits_plus(SIZE_MAX - below));
+  }
+}
+
 }  // namespace
-}  // namespace fusewire::passthrough
+}  // namespace fusewire
