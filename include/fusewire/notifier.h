@@ -78,12 +78,13 @@ class Notifier : public std::enable_shared_from_this<Notifier> {
   // Lets the entry's lifetime end, so that the kernel looks it up again when it is next used; mounts below it
   // stay. ENOSYS before FUSE_HAS_EXPIRE_ONLY (Linux 6.2).
   Result<void> expire_entry(NodeId parent, std::string_view name);
-  // The entry was removed: like inval_entry, and who watches it with inotify(7) is told. Nothing happens when
-  // `name` is no longer `child`. The kernel's: ENOTEMPTY for a directory that has cached entries, EBUSY for a
-  // mount point.
+  // The entry was removed: like inval_entry, and who watches the file with inotify(7) is told. The kernel's:
+  // ENOENT when `name` is not `child` (it is invalidated all the same), ENOTEMPTY for a directory that has
+  // cached entries, EBUSY for a mount point.
   Result<void> delete_entry(NodeId parent, NodeId child, std::string_view name);
 
-  // Puts data into the node's page cache, from `offset` on; the cached size grows if needed.
+  // Puts data into the node's page cache, from `offset` on; the cached size grows if needed, until the file
+  // system says another one.
   Result<void> store(NodeId node, std::uint64_t offset, std::span<const std::byte> data);
   Result<void> store(NodeId node, std::uint64_t offset, std::span<const iovec> data);
 
