@@ -17,6 +17,7 @@ Outbox::~Outbox() { FUSEWIRE_CHECK(!thread_.joinable()); }
 
 void Outbox::set_channel(NotificationChannel* channel) {
   std::unique_lock lock(mutex_);
+  if (channel == channel_) return;
   channel_ = channel;
   changed_.wait(lock, [this] { return senders_ == 0; });
 }

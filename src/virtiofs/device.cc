@@ -9,19 +9,19 @@
 #include "virtio/features.h"
 
 namespace fusewire::virtiofs {
+namespace {
+
+constexpr unsigned kNotificationQueue = 1;  // virtio 1.2, 5.11.2; there only if it was negotiated
+
+}  // namespace
 
 Result<std::unique_ptr<Device>> Device::create(FileSystem& file_system, const DeviceOptions& options) {
   auto device = std::unique_ptr<Device>(new Device(file_system));
-  if (!options.tag.empty()) {
-    static_assert(sizeof(virtio_fs_config) == kMaxTag + 4);
-    if (options.tag.size() > kMaxTag) return fail(EINVAL);
-    virtio_fs_config config{};
-    std::memcpy(config.tag, options.tag.data(), options.tag.size());
-    config.num_request_queues = options.request_queues;
-    const auto bytes = bytes_of(config);
-    device->config_.assign(bytes.begin(), bytes.end());
-  }
-  for (unsigned index = 0; index <= options.request_queues; ++index) {
+  if (options.tag.size() > kMaxTag) return fail(EINVAL);
+  const bool notifies = options.notification_buffer != 0;
+  if (notifies && options.notification_buffer < NotificationChannel::kLeastBuffer) return fail(EINVAL);
+  if (!options.tag.empty()) device->set_config(options);
+  for (unsigned index = 0; index <= options.request_queues + (notifies ? 1 : 0); ++index) {
     // Nobody waits for what comes by the high-priority queue: no processor waits for it either.
     WorkerOptions worker_options;
     if (index != 0) {
@@ -33,20 +33,53 @@ Result<std::unique_ptr<Device>> Device::create(FileSystem& file_system, const De
     if (!worker) return fail(worker.error());
     device->workers_.push_back(std::move(*worker));
   }
+  if (notifies)
+    device->notifications_ = std::make_unique<NotificationChannel>(
+        options.notification_buffer, options.notification_patience,
+        [worker = device->workers_[kNotificationQueue].get()] { worker->wake_up(); });
   return device;
 }
 
-Device::~Device() { reset(); }
+Device::~Device() {
+  reset();
+  set_features(0);  // no sender is left behind
+}
+
+void Device::set_config(const DeviceOptions& options) {
+  static_assert(sizeof(virtio_fs_config) == kMaxTag + 4);
+  virtio_fs_config config{};
+  std::memcpy(config.tag, options.tag.data(), options.tag.size());
+  config.num_request_queues = options.request_queues;
+  const auto append = [this](std::span<const std::byte> bytes) {
+    config_.insert(config_.end(), bytes.begin(), bytes.end());
+  };
+  append(bytes_of(config));
+  // notify_buf_size, which the installed header does not have yet.
+  if (options.notification_buffer != 0) append(bytes_of(options.notification_buffer));
+}
 
 void Device::disconnect() {
   reset();
+  set_features(0);
   engine_.reset();
   set_memory(guestmem::MemoryMap::empty());
-  acked_features_ = 0;
 }
 
 std::uint64_t Device::features() const {
-  return virtio::kVersion1 | virtio::kIndirectDesc | virtio::kEventIdx | virtio::kRingPacked;
+  return virtio::kVersion1 | virtio::kIndirectDesc | virtio::kEventIdx | virtio::kRingPacked |
+         (notifications_ != nullptr ? virtio::kFsNotification : 0);
+}
+
+void Device::set_features(std::uint64_t acked) {
+  acked_features_ = acked;
+  if (notifications_ == nullptr) return;
+  if (notifying()) {
+    notifications_->open();
+    engine_.set_notification_channel(notifications_.get());
+  } else {
+    notifications_->close();
+    engine_.set_notification_channel(nullptr);
+  }
 }
 
 unsigned Device::queue_count() const { return static_cast<unsigned>(workers_.size()); }
@@ -63,7 +96,8 @@ Result<void> Device::start_queue(unsigned index, const virtio::RingSetup& ring, 
   const virtio::QueueOptions options{.event_idx = (acked_features_ & virtio::kEventIdx) != 0,
                                      .indirect = (acked_features_ & virtio::kIndirectDesc) != 0,
                                      .packed = (acked_features_ & virtio::kRingPacked) != 0};
-  return workers_[index]->start(ring, options, std::move(kick));
+  return workers_[index]->start(ring, options, std::move(kick),
+                                notifying() && index == kNotificationQueue ? notifications_.get() : nullptr);
 }
 
 std::uint32_t Device::stop_queue(unsigned index) { return workers_[index]->stop(); }

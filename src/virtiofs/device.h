@@ -1,8 +1,10 @@
 // Device: the virtio file system device (virtio 1.2, 5.11): an engine behind a high-priority queue and
 // request queues.
 //
-// Queue 0 is hiprio, request queues are 1..n, as Linux numbers them. Each queue has a worker of its own, so
-// that hiprio never waits behind requests.
+// Queue 0 is hiprio, request queues are 1..n, as Linux numbers them. With VIRTIO_FS_F_NOTIFICATION negotiated
+// queue 1 is the notification queue, and request queues are 2..n+1 (5.11.2); offered but not negotiated,
+// there is one more queue that would serve requests, but that no driver uses. Each queue has a worker of its
+// own, so that hiprio never waits behind requests.
 #pragma once
 
 #include <array>
@@ -14,6 +16,7 @@
 
 #include "fuse/engine.h"
 #include "vhost_user/device.h"
+#include "virtiofs/notification_channel.h"
 #include "virtiofs/queue_worker.h"
 
 namespace fusewire::virtiofs {
@@ -25,6 +28,11 @@ struct DeviceOptions {
   // again when there are fewer; empty: anywhere.
   std::vector<unsigned> queue_cpus{};
   std::string tag{};  // empty: the front-end knows the tag, and the configuration space is not offered
+  // Offers VIRTIO_FS_F_NOTIFICATION with buffers of this many bytes (notify_buf_size): no notification can be
+  // longer. The driver finds the size in the configuration space, which needs a tag. 0: not offered.
+  std::uint32_t notification_buffer = 0;
+  // How long a notification waits for such a buffer before it fails with EAGAIN.
+  std::chrono::milliseconds notification_patience{1000};
 };
 
 class Device final : public vhost_user::Device {
@@ -32,8 +40,8 @@ class Device final : public vhost_user::Device {
   // The longest tag that the configuration space can hold.
   static constexpr std::size_t kMaxTag = 36;
 
-  // `file_system` must outlive the device. EINVAL for a tag that is too long; else what creating the workers
-  // gave.
+  // `file_system` must outlive the device. EINVAL for a tag that is too long, or for a notification
+  // buffer below NotificationChannel::kLeastBuffer; else what creating the workers gave.
   static Result<std::unique_ptr<Device>> create(FileSystem& file_system, const DeviceOptions& options);
   // Stops all queues.
   ~Device() override;
@@ -46,7 +54,7 @@ class Device final : public vhost_user::Device {
   std::uint64_t features() const override;
   unsigned queue_count() const override;
   std::span<const std::byte> config() const override { return config_; }
-  void set_features(std::uint64_t acked) override { acked_features_ = acked; }
+  void set_features(std::uint64_t acked) override;
   void set_memory(std::shared_ptr<const guestmem::MemoryMap> map) override;
   void set_dirty_log(std::shared_ptr<guestmem::DirtyLog> log) override;
   Result<void> start_queue(unsigned index, const virtio::RingSetup& ring, UniqueFd kick) override;
@@ -59,11 +67,14 @@ class Device final : public vhost_user::Device {
 
  private:
   explicit Device(FileSystem& file_system) : engine_(file_system) {}
+  void set_config(const DeviceOptions& options);
+  bool notifying() const { return (acked_features_ & virtio::kFsNotification) != 0; }
 
   Engine engine_;
   std::vector<std::byte> config_;
   std::uint64_t acked_features_ = 0;
   std::vector<std::unique_ptr<QueueWorker>> workers_;
+  std::unique_ptr<NotificationChannel> notifications_;  // null: not offered
 };
 
 }  // namespace fusewire::virtiofs

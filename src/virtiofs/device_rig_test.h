@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -36,8 +37,14 @@ class HeldFs final : public FileSystem {
   static constexpr std::uint64_t kParked = 1;
   static constexpr std::uint64_t kBlocking = 2;
 
-  Result<void> init(Negotiation&) override {
+  // What the kernel's last INIT gave.
+  std::shared_ptr<Notifier> notifier;
+  // Called by GETATTR.
+  std::function<void()> in_getattr;
+
+  Result<void> init(Negotiation& negotiation) override {
     EXPECT_EQ(serving_.load(), 0) << "INIT ran beside another request";
+    notifier = negotiation.notifier();
     ++inits;
     return {};
   }
@@ -48,6 +55,7 @@ class HeldFs final : public FileSystem {
 
   void getattr(Call<op::Getattr> call) override {
     ++serving_;
+    if (in_getattr) in_getattr();
     fuse_attr_out out{};
     out.attr.ino = call.header.node.get();
     --serving_;
@@ -199,8 +207,11 @@ struct RigOptions {
   GuestQueueOptions queue{};
   std::size_t spare_memory = 0;  // left to the test
   std::vector<unsigned> queue_cpus{};
-  bool start = true;       // all queues run and are enabled,
-  bool initialize = true;  // and the engine is.
+  std::uint32_t notification_buffer = 0;  // offered with this size,
+  std::chrono::milliseconds notification_patience = testing::kPatience;
+  bool accept_notifications = true;  // and negotiated
+  bool start = true;                 // all queues run and are enabled,
+  bool initialize = true;            // and the engine is.
 };
 
 // A device, and a guest's queue for each of its.
@@ -209,13 +220,16 @@ class Rig {
   explicit Rig(const RigOptions& options = {})
       : memory(*guestmem::SharedMemory::create(
             guestmem::GuestAddress(0x100000),
-            (options.request_queues + 1) * GuestQueue::memory_size(options.queue) + options.spare_memory)),
+            queue_count(options) * GuestQueue::memory_size(options.queue) + options.spare_memory)),
         map(map_of({&memory})),
-        device(*Device::create(
-            fs, {.request_queues = options.request_queues, .queue_cpus = options.queue_cpus})) {
-    device->set_features(options.queue.accepted(device->features()));
+        device(*Device::create(fs, {.request_queues = options.request_queues,
+                                    .queue_cpus = options.queue_cpus,
+                                    .notification_buffer = options.notification_buffer,
+                                    .notification_patience = options.notification_patience})) {
+    device->set_features(options.queue.accepted(device->features()) &
+                         ~(options.accept_notifications ? 0 : virtio::kFsNotification));
     device->set_memory(map);
-    for (unsigned i = 0; i <= options.request_queues; ++i) {
+    for (unsigned i = 0; i < queue_count(options); ++i) {
       queues.push_back(std::make_unique<GuestQueue>(memory, options.queue));
       base.push_back(queues.back()->driver().setup().base);
       if (!options.start) continue;
@@ -223,8 +237,13 @@ class Rig {
       device->set_queue_enabled(i, true);
     }
     if (options.start && options.initialize) {
-      EXPECT_EQ(queue(1).send(init_request()).error, 0);
+      // The first request queue comes behind the notification queue.
+      const bool notifies = options.notification_buffer != 0 && options.accept_notifications;
+      EXPECT_EQ(queue(notifies ? 2 : 1).send(init_request()).error, 0);
     }
+  }
+  static unsigned queue_count(const RigOptions& options) {
+    return options.request_queues + (options.notification_buffer != 0 ? 2 : 1);
   }
   ~Rig() {
     fs.release_blocked();

@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "virtiofs/notification_channel.h"
 
 namespace fusewire::virtiofs {
 namespace {
@@ -66,7 +67,8 @@ QueueWorker::~QueueWorker() {
 
 // ---- control thread ----
 
-Result<void> QueueWorker::start(const virtio::RingSetup& ring, virtio::QueueOptions options, UniqueFd kick) {
+Result<void> QueueWorker::start(const virtio::RingSetup& ring, virtio::QueueOptions options, UniqueFd kick,
+                                NotificationChannel* notifications) {
   FUSEWIRE_CHECK(!started_);
   if (!thread_.joinable()) {
     // Signals are the control thread's business.
@@ -92,6 +94,7 @@ Result<void> QueueWorker::start(const virtio::RingSetup& ring, virtio::QueueOpti
       }
     }
     event_idx_ = options.event_idx;
+    notifications_ = notifications;
     queue_.emplace(std::move(*queue));
     queue_->set_dirty_log(log_);
     kick_ = std::move(kick);
@@ -122,6 +125,7 @@ std::uint32_t QueueWorker::stop() {
     publish(true);
     base = queue_->base();
     queue_.reset();
+    notifications_ = nullptr;
     // Closing would not take the event out of the epoll set, for the front-end still has it open.
     if (kick_) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, kick_.get(), nullptr);
     kick_.reset();
@@ -248,7 +252,7 @@ bool QueueWorker::take_turn() {
     finish(slot);
     busy = true;
   });
-  busy |= serve_batch();
+  busy |= notifications_ != nullptr ? send_notifications() : serve_batch();
   if (work_ != nullptr) busy |= work_->turn();
   publish(true);
   return busy;
@@ -333,8 +337,13 @@ void QueueWorker::publish(bool may_signal) {
 
 bool QueueWorker::serving() const { return queue_ && accepting_ && enabled_; }
 
+bool QueueWorker::wants_chains() const {
+  return serving() && (notifications_ == nullptr || notifications_->waiting());
+}
+
 bool QueueWorker::poll() {
-  return serving() && busy_poll_.wait([this] {
+  // A notification is nothing that a guest waits for.
+  return serving() && notifications_ == nullptr && busy_poll_.wait([this] {
     return queue_->has_available() || has_tasks_.load(std::memory_order_relaxed) || !completed_.empty() ||
            work_ready();
   });
@@ -343,11 +352,12 @@ bool QueueWorker::poll() {
 void QueueWorker::sleep() {
   sleeping_.store(true);
   // A chain that came just now may bring no kick.
-  if (has_tasks_.load() || !completed_.empty() || work_ready() || (serving() && queue_->enable_kicks())) {
+  if (has_tasks_.load() || !completed_.empty() || work_ready() ||
+      (wants_chains() && queue_->enable_kicks())) {
     sleeping_.store(false);
     return;
   }
-  const bool poll_ring = serving() && !kick_;
+  const bool poll_ring = wants_chains() && !kick_;
   busy_poll_.falls_asleep();
   std::array<epoll_event, 3> events;
   const int count =

@@ -33,6 +33,8 @@
 
 namespace fusewire::virtiofs {
 
+class NotificationChannel;
+
 struct WorkerOptions {
   std::chrono::microseconds poll{0};  // see BusyPoll
   std::optional<unsigned> cpu;        // the only one that the thread runs on
@@ -50,7 +52,9 @@ class QueueWorker {
 
   // All of these: from the control thread. They return when the change is in effect.
 
-  Result<void> start(const virtio::RingSetup& ring, virtio::QueueOptions options, UniqueFd kick);
+  // With `notifications`, which must live until stop(), the queue carries those and no requests.
+  Result<void> start(const virtio::RingSetup& ring, virtio::QueueOptions options, UniqueFd kick,
+                     NotificationChannel* notifications = nullptr);
   // Ends the queue's waits (Engine::end_waits), waits for its requests in flight, and returns where the
   // ring goes on (RingSetup::base).
   std::uint32_t stop();
@@ -64,6 +68,8 @@ class QueueWorker {
 
   // From any thread: `slot` is done. It goes back to the driver in this worker's current or next turn.
   void complete(QueueSlot& slot);
+  // From any thread: has the worker take a turn.
+  void wake_up();
 
  private:
   QueueWorker(Engine& engine, unsigned queue_index, const WorkerOptions& options, UniqueFd epoll,
@@ -89,7 +95,6 @@ class QueueWorker {
 
   // Runs `task` on the worker's thread (on this one while there is no thread) and waits for its end.
   void run_on_worker(const std::function<void()>& task);
-  void wake_up();
 
   // The worker's thread.
   void run();
@@ -97,11 +102,15 @@ class QueueWorker {
   bool take_turn();
   bool serve_batch();
   Group pop_group();
+  bool send_notifications();
+  bool fill_buffer(QueueSlot& slot, std::span<const iovec> message, std::size_t size);
   void finish(QueueSlot& slot);
   // Shows the driver what was finished, and signals it if it asks for that. In the middle of a turn it may be
   // signalled only if it says (by the event index) that it sleeps; else one signal for the turn must do.
   void publish(bool may_signal);
   bool serving() const;
+  // Whether a chain of the driver's would be taken now.
+  bool wants_chains() const;
   bool work_ready() const { return work_ != nullptr && work_->ready(); }
   bool poll();
   void sleep();
@@ -131,6 +140,7 @@ class QueueWorker {
   bool broken_reported_ = false;
   BusyPoll busy_poll_;
   std::optional<virtio::DeviceQueue> queue_;
+  NotificationChannel* notifications_ = nullptr;  // what this queue carries instead of requests
   bool event_idx_ = false;
   bool accepting_ = false;  // false while the queue is being stopped
   UniqueFd kick_, call_, error_;
