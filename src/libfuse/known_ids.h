@@ -24,6 +24,7 @@ class KnownIds;
 struct HandleId {
   std::uint64_t node = 0;
   std::uint64_t handle = 0;
+  bool directory = false;  // from OPENDIR
   friend bool operator==(const HandleId&, const HandleId&) = default;
 };
 
@@ -34,10 +35,9 @@ struct Uses {
   unsigned handle_count = 0;
 
   Uses() = default;
-  // The file or directory handle of a request.
-  static Uses handle(std::uint64_t node, std::uint64_t handle) {
+  static Uses handle(const HandleId& id) {
     Uses uses;
-    uses.handles[uses.handle_count++] = {node, handle};
+    uses.handles[uses.handle_count++] = id;
     return uses;
   }
   static Uses node(std::uint64_t other) {
@@ -108,7 +108,7 @@ class KnownIds {
   };
   struct Hash {
     std::size_t operator()(const HandleId& id) const noexcept {
-      return std::hash<std::uint64_t>()(id.node * 31 + id.handle);
+      return std::hash<std::uint64_t>()((id.node * 31 + id.handle) * 2 + (id.directory ? 1 : 0));
     }
   };
   bool pin_node(std::uint64_t node, Pins& pins);

@@ -81,7 +81,7 @@ int fuse_reply_create(fuse_req_t req, const struct fuse_entry_param* e, const st
 }
 
 int fuse_reply_open(fuse_req_t req, const struct fuse_file_info* fi) {
-  const HandleId handle{req->node, fi->fh};
+  const HandleId handle{req->node, fi->fh, req->opcode == FUSE_OPENDIR};
   return answer_new(req, open_of(*fi), 0, &handle);
 }
 
@@ -135,4 +135,16 @@ int fuse_reply_poll(fuse_req_t req, unsigned revents) {
 
 int fuse_reply_lseek(fuse_req_t req, off_t off) {
   return answer_bytes(req, bytes_of(fuse_lseek_out{.offset = static_cast<std::uint64_t>(off)}));
+}
+
+int fuse_reply_statx(fuse_req_t req, int flags, struct statx* statx, double attr_timeout) {
+  const Timeout timeout(attr_timeout);
+  StatxOut out{};
+  out.attr_valid = timeout.seconds;
+  out.attr_valid_nsec = timeout.nanoseconds;
+  out.flags = static_cast<std::uint32_t>(flags);
+  // The kernel's fuse_statx is struct statx as it was when it was made: the same bytes.
+  static_assert(sizeof(*statx) >= sizeof out.stat);
+  std::memcpy(&out.stat, statx, offsetof(StatxAttr, spare2));
+  return answer_bytes(req, bytes_of(out));
 }

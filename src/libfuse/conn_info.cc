@@ -1,0 +1,96 @@
+#include "libfuse/conn_info.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+namespace fusewire::libfuse {
+namespace {
+
+struct CapRow {
+  unsigned c_bit;  // FUSE_CAP_*
+  Cap cap;
+};
+
+constexpr CapRow kCaps[] = {
+    {FUSE_CAP_ASYNC_READ, Cap::async_read},
+    {FUSE_CAP_POSIX_LOCKS, Cap::posix_locks},
+    {FUSE_CAP_ATOMIC_O_TRUNC, Cap::atomic_o_trunc},
+    {FUSE_CAP_EXPORT_SUPPORT, Cap::export_support},
+    {FUSE_CAP_DONT_MASK, Cap::dont_mask},
+    {FUSE_CAP_SPLICE_WRITE, Cap::splice_write},
+    {FUSE_CAP_SPLICE_MOVE, Cap::splice_move},
+    {FUSE_CAP_SPLICE_READ, Cap::splice_read},
+    {FUSE_CAP_FLOCK_LOCKS, Cap::flock_locks},
+    {FUSE_CAP_IOCTL_DIR, Cap::ioctl_dir},
+    {FUSE_CAP_AUTO_INVAL_DATA, Cap::auto_inval_data},
+    {FUSE_CAP_READDIRPLUS, Cap::do_readdirplus},
+    {FUSE_CAP_READDIRPLUS_AUTO, Cap::readdirplus_auto},
+    {FUSE_CAP_ASYNC_DIO, Cap::async_dio},
+    {FUSE_CAP_WRITEBACK_CACHE, Cap::writeback_cache},
+    {FUSE_CAP_NO_OPEN_SUPPORT, Cap::no_open_support},
+    {FUSE_CAP_PARALLEL_DIROPS, Cap::parallel_dirops},
+    {FUSE_CAP_POSIX_ACL, Cap::posix_acl},
+    {FUSE_CAP_HANDLE_KILLPRIV, Cap::handle_killpriv},
+    {FUSE_CAP_CACHE_SYMLINKS, Cap::cache_symlinks},
+    {FUSE_CAP_NO_OPENDIR_SUPPORT, Cap::no_opendir_support},
+    {FUSE_CAP_EXPLICIT_INVAL_DATA, Cap::explicit_inval_data},
+    {FUSE_CAP_EXPIRE_ONLY, Cap::has_expire_only},
+};
+
+constexpr std::uint32_t kMaxWrite = 1 << 20;
+constexpr std::uint32_t kLeastWrite = 4096;
+
+}  // namespace
+
+fuse_conn_info offered_connection(const Negotiation& negotiation, std::uint32_t max_read) {
+  fuse_conn_info conn{};
+  conn.proto_major = kMajor;
+  conn.proto_minor = negotiation.kernel_minor();
+  for (const CapRow& row : kCaps)
+    if (negotiation.offered(row.cap)) conn.capable |= row.c_bit;
+  conn.max_write = negotiation.offered(Cap::max_pages) ? kMaxWrite : 32 * 4096;
+  conn.max_read = max_read;
+  conn.max_readahead = negotiation.max_readahead;
+  conn.time_gran = 1;
+  return conn;
+}
+
+void set_defaults(fuse_conn_info& conn, const Operations& operations) {
+  const auto want = [&conn](unsigned bit, bool condition = true) {
+    if (condition) conn.want |= conn.capable & bit;
+  };
+  const bool plus = operations.readdirplus != nullptr;
+  want(FUSE_CAP_ASYNC_READ);
+  want(FUSE_CAP_AUTO_INVAL_DATA);
+  want(FUSE_CAP_HANDLE_KILLPRIV);
+  want(FUSE_CAP_ASYNC_DIO);
+  want(FUSE_CAP_IOCTL_DIR);
+  want(FUSE_CAP_ATOMIC_O_TRUNC);
+  want(FUSE_CAP_PARALLEL_DIROPS);
+  want(FUSE_CAP_SPLICE_READ, operations.write_buf != nullptr);
+  want(FUSE_CAP_POSIX_LOCKS, operations.getlk != nullptr && operations.setlk != nullptr);
+  want(FUSE_CAP_FLOCK_LOCKS, operations.flock != nullptr);
+  want(FUSE_CAP_READDIRPLUS, plus);
+  want(FUSE_CAP_READDIRPLUS_AUTO, plus && operations.readdir != nullptr);
+}
+
+std::expected<void, std::string> accept_connection(fuse_conn_info& conn, Negotiation& negotiation) {
+  if (const unsigned missing = conn.want & ~conn.capable; missing != 0)
+    return std::unexpected(fmt::format(
+        "the file system requested capabilities {:#x} that the kernel does not support, aborting", missing));
+  for (const CapRow& row : kCaps)
+    if ((conn.want & row.c_bit) != 0) negotiation.want(row.cap);
+  conn.max_write = std::clamp(conn.max_write, kLeastWrite, kMaxWrite);
+  conn.max_background = std::min(conn.max_background, 0xffffU);
+  if (conn.congestion_threshold == 0 || conn.congestion_threshold > conn.max_background)
+    conn.congestion_threshold = conn.max_background * 3 / 4;
+  negotiation.max_write = conn.max_write;
+  negotiation.max_readahead = std::min<std::uint32_t>(conn.max_readahead, negotiation.max_readahead);
+  negotiation.max_background = static_cast<std::uint16_t>(conn.max_background);
+  negotiation.congestion_threshold = static_cast<std::uint16_t>(conn.congestion_threshold);
+  negotiation.time_granularity_ns = conn.time_gran;
+  return {};
+}
+
+}  // namespace fusewire::libfuse

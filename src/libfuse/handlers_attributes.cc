@@ -1,0 +1,121 @@
+// Adapter: attributes, extended attributes, and the file system's own.
+
+#include <cerrno>
+#include <ctime>
+#include <utility>
+
+#include "libfuse/adapter.h"
+
+namespace fusewire::libfuse {
+namespace {
+
+// The FATTR_* bits that have a FUSE_SET_ATTR_* of the same number.
+constexpr std::uint32_t kSettable = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID |
+                                    FUSE_SET_ATTR_SIZE | FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME |
+                                    FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW |
+                                    FUSE_SET_ATTR_CTIME | FUSE_SET_ATTR_KILL_SUID;
+static_assert(FUSE_SET_ATTR_MTIME_NOW == FATTR_MTIME_NOW && FUSE_SET_ATTR_CTIME == FATTR_CTIME &&
+              FUSE_SET_ATTR_KILL_SUID == FATTR_KILL_SUIDGID);
+
+timespec time_of(std::uint64_t seconds, std::uint32_t nanoseconds) {
+  return {.tv_sec = static_cast<time_t>(seconds), .tv_nsec = static_cast<long>(nanoseconds)};
+}
+
+struct stat stat_of(const fuse_setattr_in& in) {
+  struct stat st{};
+  st.st_mode = in.mode;
+  st.st_uid = in.uid;
+  st.st_gid = in.gid;
+  st.st_size = static_cast<off_t>(in.size);
+  st.st_atim = time_of(in.atime, in.atimensec);
+  st.st_mtim = time_of(in.mtime, in.mtimensec);
+  st.st_ctim = time_of(in.ctime, in.ctimensec);
+  return st;
+}
+
+}  // namespace
+
+void Adapter::getattr(Call<op::Getattr> call) {
+  if (ops_.getattr == nullptr) return std::move(call.reply).error(ENOSYS);
+  const bool has_file = (call.in.getattr_flags & FUSE_GETATTR_FH) != 0;
+  const HandleId id{call.header.node.get(), call.in.fh};
+  auto* req = admit(call, has_file ? Uses::handle(id) : Uses());
+  if (req == nullptr) return;
+  fuse_file_info file{};
+  file.fh = call.in.fh;
+  run(req, [&](fuse_req_t r) { ops_.getattr(r, r->node, has_file ? &file : nullptr); });
+}
+
+void Adapter::setattr(Call<op::Setattr> call) {
+  if (ops_.setattr == nullptr) return std::move(call.reply).error(ENOSYS);
+  const bool has_file = (call.in.valid & FATTR_FH) != 0;
+  const HandleId id{call.header.node.get(), call.in.fh};
+  auto* req = admit(call, has_file ? Uses::handle(id) : Uses());
+  if (req == nullptr) return;
+  struct stat st = stat_of(call.in);
+  fuse_file_info file{};
+  file.fh = call.in.fh;
+  const int to_set = static_cast<int>(call.in.valid & kSettable);
+  run(req, [&](fuse_req_t r) { ops_.setattr(r, r->node, &st, to_set, has_file ? &file : nullptr); });
+}
+
+void Adapter::statx(Call<op::Statx> call) {
+  if (ops_.statx == nullptr) return std::move(call.reply).error(ENOSYS);
+  const bool has_file = (call.in.getattr_flags & FUSE_GETATTR_FH) != 0;
+  const HandleId id{call.header.node.get(), call.in.fh};
+  auto* req = admit(call, has_file ? Uses::handle(id) : Uses());
+  if (req == nullptr) return;
+  fuse_file_info file{};
+  file.fh = call.in.fh;
+  run(req, [&](fuse_req_t r) {
+    ops_.statx(r, r->node, static_cast<int>(call.in.sx_flags), static_cast<int>(call.in.sx_mask),
+               has_file ? &file : nullptr);
+  });
+}
+
+void Adapter::access(Call<op::Access> call) {
+  if (ops_.access == nullptr) return std::move(call.reply).error(ENOSYS);
+  if (auto* req = admit(call))
+    run(req, [&](fuse_req_t r) { ops_.access(r, r->node, static_cast<int>(call.in.mask)); });
+}
+
+void Adapter::statfs(Call<op::Statfs> call) {
+  auto* req = admit(call);
+  if (req == nullptr) return;
+  run(req, [&](fuse_req_t r) {
+    if (ops_.statfs != nullptr) return ops_.statfs(r, r->node);
+    struct statvfs none{};
+    none.f_namemax = 255;
+    none.f_bsize = 512;
+    fuse_reply_statfs(r, &none);
+  });
+}
+
+void Adapter::setxattr(Call<op::Setxattr> call) {
+  if (ops_.setxattr == nullptr) return std::move(call.reply).error(ENOSYS);
+  if (auto* req = admit(call))
+    run(req, [&](fuse_req_t r) {
+      ops_.setxattr(r, r->node, call.tail.name.data(), as_text(call.tail.value).data(),
+                    call.tail.value.size(), static_cast<int>(call.in.flags));
+    });
+}
+
+void Adapter::getxattr(Call<op::Getxattr> call) {
+  if (ops_.getxattr == nullptr) return std::move(call.reply).error(ENOSYS);
+  if (auto* req = admit(call))
+    run(req, [&](fuse_req_t r) { ops_.getxattr(r, r->node, call.tail.name.data(), call.in.size); });
+}
+
+void Adapter::listxattr(Call<op::Listxattr> call) {
+  if (ops_.listxattr == nullptr) return std::move(call.reply).error(ENOSYS);
+  if (auto* req = admit(call))
+    run(req, [&](fuse_req_t r) { ops_.listxattr(r, r->node, call.in.size); });
+}
+
+void Adapter::removexattr(Call<op::Removexattr> call) {
+  if (ops_.removexattr == nullptr) return std::move(call.reply).error(ENOSYS);
+  if (auto* req = admit(call))
+    run(req, [&](fuse_req_t r) { ops_.removexattr(r, r->node, call.tail.name.data()); });
+}
+
+}  // namespace fusewire::libfuse

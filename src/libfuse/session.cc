@@ -1,0 +1,185 @@
+// fuse_session_*: the life of a session. The loops are in loop.cc.
+
+#include "libfuse/session.h"
+
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <new>
+#include <string_view>
+#include <utility>
+
+#include "libfuse/adapter.h"
+
+using namespace fusewire;
+using namespace fusewire::libfuse;
+
+fuse_session::fuse_session(const Operations& ops, void* data, SessionOptions session_options)
+    : operations(ops),
+      userdata(data),
+      options(std::move(session_options)),
+      adapter(std::make_unique<Adapter>(*this)),
+      end_event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  if (serves_guest()) {
+    known_ids = std::make_unique<KnownIds>(
+        [this](std::uint64_t node, std::uint64_t lookups) { adapter->forget_for(node, lookups); });
+  } else {
+    engine = std::make_unique<Engine>(*adapter);
+    engine->set_notification_channel(&channel);
+  }
+}
+
+// The engine goes first: it ends what is in flight, and the file system.
+fuse_session::~fuse_session() {
+  if (engine != nullptr) engine->set_notification_channel(nullptr);
+  engine.reset();
+}
+
+void fuse_session::end(int why) {
+  if (why != 0) error_.store(why);
+  ended_.store(true, std::memory_order_release);
+  const std::uint64_t one = 1;
+  // The counter can only be full, and then it is readable already.
+  [[maybe_unused]] const ssize_t written = write(end_event_.get(), &one, sizeof one);
+}
+
+void fuse_session::reset() {
+  std::uint64_t count = 0;
+  [[maybe_unused]] const ssize_t got = read(end_event_.get(), &count, sizeof count);
+  error_.store(0);
+  ended_.store(false, std::memory_order_release);
+}
+
+std::shared_ptr<Notifier> fuse_session::notifier() {
+  const std::lock_guard lock(notifier_mutex_);
+  return notifier_;
+}
+
+void fuse_session::set_notifier(std::shared_ptr<Notifier> notifier) {
+  const std::lock_guard lock(notifier_mutex_);
+  notifier_.swap(notifier);
+}
+
+namespace {
+
+// Descriptors 0 to 2 stay what programs take them for, even where nobody opened them.
+void occupy_standard_descriptors() {
+  int fd = -1;
+  do {
+    fd = open("/dev/null", O_RDWR);
+  } while (fd >= 0 && fd <= 2);
+  if (fd > 2) close(fd);
+}
+
+std::expected<vhost_user::Listener, std::string> listen_for(const SessionOptions& options) {
+  if (options.socket_fd >= 0) return vhost_user::Listener::adopt(UniqueFd(options.socket_fd));
+  return vhost_user::Listener::bind(options.socket_path);
+}
+
+int failed(const std::string& text) {
+  fuse_log(FUSE_LOG_ERR, "fuse: %s\n", text.c_str());
+  return -1;
+}
+
+}  // namespace
+
+int fuse_session::use_device(devfuse::Channel made) {
+  device.emplace(std::move(made));
+  // Blocking, as programs with a loop of their own expect it.
+  const int flags = fcntl(device->fd(), F_GETFL);
+  fcntl(device->fd(), F_SETFL, flags & ~O_NONBLOCK);
+  channel.use(device->fd());
+  return 0;
+}
+
+int fuse_session::adopt_mount(const std::string& number) {
+  int fd = -1;
+  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), fd);
+  if (error != std::errc() || end != number.data() + number.size() || fd < 0)
+    return failed("bad descriptor: /dev/fd/" + number);
+  if (fcntl(fd, F_GETFD) < 0) return failed("/dev/fd/" + number + " is not open");
+  auto adopted = devfuse::Channel::adopt(UniqueFd(fd));
+  if (!adopted) return failed("/dev/fd/" + number + ": " + to_string(adopted.error()));
+  return use_device(*std::move(adopted));
+}
+
+int fuse_session::mount(const char* mountpoint) {
+  occupy_standard_descriptors();
+  if (serves_guest()) {
+    auto made = listen_for(options);
+    if (!made) return failed(made.error());
+    listener.emplace(*std::move(made));
+    return 0;
+  }
+  if (mountpoint == nullptr) return failed("no mount point");
+  static constexpr std::string_view kInherited = "/dev/fd/";
+  const std::string_view path = mountpoint;
+  if (path.starts_with(kInherited)) return adopt_mount(std::string(path.substr(kInherited.size())));
+  auto made = devfuse::Mount::create(mountpoint, options.mount);
+  if (!made) return failed(made.error());
+  mounted.emplace(std::move(made->mount));
+  return use_device(std::move(made->channel));
+}
+
+void fuse_session::unmount() {
+  listener.reset();
+  // Closed first: nobody waits for an answer then.
+  if (device) {
+    channel.use(-1);
+    device.reset();
+  }
+  if (!mounted) return;
+  if (const auto done = mounted->unmount(devfuse::Mount::Mode::lazy); !done) failed(done.error());
+  mounted.reset();
+}
+
+struct fuse_session* fuse_session_new(struct fuse_args* args, const struct fuse_lowlevel_ops* op,
+                                      size_t op_size, void* userdata) {
+  if (op_size > sizeof(Operations)) {
+    fuse_log(FUSE_LOG_ERR, "fuse: warning: library too old, some operations may not work\n");
+    op_size = sizeof(Operations);
+  }
+  if (args->argc == 0) {
+    fuse_log(FUSE_LOG_ERR, "fuse: empty argv passed to fuse_session_new().\n");
+    return nullptr;
+  }
+  Operations operations{};
+  std::memcpy(static_cast<void*>(&operations), op, op_size);
+  auto options = parse_session_options(*args);
+  if (!options) {
+    failed(options.error());
+    return nullptr;
+  }
+  return new (std::nothrow) fuse_session(operations, userdata, *std::move(options));
+}
+
+int fuse_session_custom_io(struct fuse_session* se, const struct fuse_custom_io* io, int fd) {
+  if (fd < 0) {
+    fuse_log(FUSE_LOG_ERR, "Invalid file descriptor value %d passed to fuse_session_custom_io()\n", fd);
+    return -EBADF;
+  }
+  if (io == nullptr) {
+    fuse_log(FUSE_LOG_ERR, "No custom IO passed to fuse_session_custom_io()\n");
+    return -EINVAL;
+  }
+  if (io->read == nullptr || io->writev == nullptr) {
+    fuse_log(FUSE_LOG_ERR, "io passed to fuse_session_custom_io() must implement both io->read() and io->writev\n");
+    return -EINVAL;
+  }
+  se->custom_fd = UniqueFd(fd);
+  se->channel.use(fd, *io, se->userdata);
+  return 0;
+}
+
+int fuse_session_mount(struct fuse_session* se, const char* mountpoint) { return se->mount(mountpoint); }
+void fuse_session_unmount(struct fuse_session* se) { se->unmount(); }
+void fuse_session_destroy(struct fuse_session* se) { delete se; }
+int fuse_session_fd(struct fuse_session* se) { return se->channel.fd(); }
+void fuse_session_exit(struct fuse_session* se) { se->end(0); }
+void fuse_session_reset(struct fuse_session* se) { se->reset(); }
+int fuse_session_exited(struct fuse_session* se) { return se->ended() ? 1 : 0; }

@@ -1,0 +1,102 @@
+// struct fuse_session: one file system of a program, from fuse_session_new to fuse_session_destroy.
+//
+// What the program calls from several threads or from a signal handler (exit, exited, the notifications) is safe
+// so; the rest is for one thread at a time. No thread starts before a loop runs: programs fork between mounting
+// and looping (fuse_daemonize).
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "devfuse/channel.h"
+#include "devfuse/mount.h"
+#include "fuse/engine.h"
+#include "fusewire/notifier.h"
+#include "fusewire/unique_fd.h"
+#include "libfuse/api.h"
+#include "libfuse/known_ids.h"
+#include "libfuse/message_slot.h"
+#include "libfuse/session_options.h"
+#include "vhost_user/listener.h"
+
+namespace fusewire::libfuse {
+class Adapter;
+}
+
+// The kernel's handle for a file that is polled.
+struct fuse_pollhandle {
+  std::uint64_t kernel_handle;
+  fuse_session* session;
+};
+
+struct fuse_session {
+ public:
+  // Room for the largest message: 1 MiB of data and what stands before it.
+  static constexpr std::size_t kMessageSize = (std::size_t{1} << 20) + 4096;
+
+  fuse_session(const fusewire::libfuse::Operations& ops, void* data,
+               fusewire::libfuse::SessionOptions session_options);
+  ~fuse_session();
+  fuse_session(const fuse_session&) = delete;
+  fuse_session& operator=(const fuse_session&) = delete;
+
+  bool serves_guest() const { return options.serves_guest(); }
+
+  // Ends the loops; `why` is what they then return unless 0: -errno or a signal's number. Async-signal-safe.
+  void end(int why);
+  bool ended() const { return ended_.load(std::memory_order_acquire); }
+  // Lets a loop run again.
+  void reset();
+  // Readable from end() to reset().
+  int end_event() const { return end_event_.get(); }
+  int error() const { return error_.load(); }
+
+  // The present kernel's; null while there is none.
+  std::shared_ptr<fusewire::Notifier> notifier();
+  void set_notifier(std::shared_ptr<fusewire::Notifier> notifier);
+
+  // Mounts, or listens. 0 or -1, with the reason logged.
+  int mount(const char* mountpoint);
+  void unmount();
+
+  const fusewire::libfuse::Operations operations;
+  void* const userdata;
+  const fusewire::libfuse::SessionOptions options;
+  fuse_conn_info conn{};
+
+  // While a virtual machine is served; else null.
+  std::unique_ptr<fusewire::libfuse::KnownIds> known_ids;
+  std::optional<fusewire::vhost_user::Listener> listener;
+
+  // The first channel of the mount, or what stands in its place.
+  fusewire::libfuse::MessageChannel channel;
+  std::optional<fusewire::devfuse::Channel> device;
+  std::optional<fusewire::devfuse::Mount> mounted;
+  fusewire::UniqueFd custom_fd;
+  fusewire::libfuse::SlotPool slots{channel, kMessageSize};
+
+  std::unique_ptr<fusewire::libfuse::Adapter> adapter;
+  // Over `channel`; null while a virtual machine is served (its device has one of its own).
+  std::unique_ptr<fusewire::Engine> engine;
+
+ private:
+  int adopt_mount(const std::string& number);
+  int use_device(fusewire::devfuse::Channel made);
+
+  fusewire::UniqueFd end_event_;
+  std::atomic<bool> ended_{false};
+  std::atomic<int> error_{0};
+  std::mutex notifier_mutex_;
+  std::shared_ptr<fusewire::Notifier> notifier_;
+};
+
+namespace fusewire::libfuse {
+
+// Serves the front-ends of the session's socket until one has gone or the session ends. `at_once`: whether the
+// program is ready for several calls at once. 0 or -errno.
+int serve_guest(fuse_session& session, bool at_once);
+
+}  // namespace fusewire::libfuse
