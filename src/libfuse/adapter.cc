@@ -19,9 +19,10 @@ void Adapter::use_pools(unsigned threads) {
 Result<void> Adapter::init(Negotiation& negotiation) {
   fuse_conn_info conn = offered_connection(negotiation, session_.options.mount.max_read.value_or(0));
   set_defaults(conn, ops_);
+  const fuse_conn_info defaults = conn;
   session_.set_notifier(negotiation.notifier());
   if (ops_.init != nullptr) ops_.init(session_.userdata, &conn);
-  const auto agreed = accept_connection(conn, negotiation);
+  const auto agreed = accept_connection(conn, defaults, negotiation);
   session_.conn = conn;
   if (agreed) return {};
   fuse_log(FUSE_LOG_ERR, "fuse: %s\n", agreed.error().c_str());
@@ -43,7 +44,7 @@ void Adapter::destroy() {
 
 void Adapter::forget_for(std::uint64_t node, std::uint64_t lookups) {
   if (ops_.forget == nullptr && ops_.forget_multi == nullptr) return;
-  auto* req = new fuse_req(session_, Header{.node = NodeId{node}}, 0);
+  auto* req = new fuse_req(session_, node, 0);
   run(req, [&](fuse_req_t request) {
     if (ops_.forget != nullptr) return ops_.forget(request, node, lookups);
     fuse_forget_data item{.ino = node, .nlookup = lookups};
@@ -54,7 +55,7 @@ void Adapter::forget_for(std::uint64_t node, std::uint64_t lookups) {
 void Adapter::release_for(const HandleId& id) {
   auto* callback = id.directory ? ops_.releasedir : ops_.release;
   if (callback == nullptr) return;
-  auto* req = new fuse_req(session_, Header{.node = NodeId{id.node}}, 0);
+  auto* req = new fuse_req(session_, id.node, 0);
   fuse_file_info file{};
   file.fh = id.handle;
   run(req, [&](fuse_req_t request) { callback(request, id.node, &file); });

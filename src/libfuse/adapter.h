@@ -1,8 +1,9 @@
-// Adapter: a C file system (fuse_lowlevel_ops) as a FileSystem. Every Call becomes a callback with a fuse_req.
+// Adapter: a C file system (fuse_lowlevel_ops) as a FileSystem. Every Call becomes a callback with a
+// fuse_req.
 //
 // A callback runs on the thread that the call came on. While a virtual machine is served, calls of which the
-// program has said that it is not ready for several at once (fuse_session_loop) take turns, and those that may
-// block go to a pool of threads where there is one.
+// program has said that it is not ready for several at once (fuse_session_loop) take turns, and those that
+// may block go to a pool of threads where there is one.
 #pragma once
 
 #include <memory>
@@ -36,8 +37,8 @@ class Adapter final : public FileSystem {
 
  private:
   using HandleCallback = void (*)(fuse_req_t, fuse_ino_t, fuse_file_info*);
-  // The request for the callback of `call`, which then no longer can be answered by itself; null when the guest
-  // named what it must not, which is answered.
+  // The request for the callback of `call`, which then no longer can be answered by itself; null when the
+  // guest named what it must not, which is answered.
   template <class Op>
   fuse_req_t admit(Call<Op>& call, const Uses& uses = {});
   // Runs the callback of `req`: `callback(req)`.

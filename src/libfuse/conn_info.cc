@@ -36,7 +36,22 @@ constexpr CapRow kCaps[] = {
     {FUSE_CAP_NO_OPENDIR_SUPPORT, Cap::no_opendir_support},
     {FUSE_CAP_EXPLICIT_INVAL_DATA, Cap::explicit_inval_data},
     {FUSE_CAP_EXPIRE_ONLY, Cap::has_expire_only},
+    {FUSE_CAP_HANDLE_KILLPRIV_V2, Cap::handle_killpriv_v2},
+    {FUSE_CAP_SETXATTR_EXT, Cap::setxattr_ext},
+    {FUSE_CAP_DIRECT_IO_ALLOW_MMAP, Cap::direct_io_allow_mmap},
+    {FUSE_CAP_NO_EXPORT_SUPPORT, Cap::no_export_support},
 };
+
+// Programs older than `want_ext` change `want`, newer ones either: the file system's wishes are those of the
+// two that it changed.
+std::expected<std::uint64_t, std::string> wanted(const fuse_conn_info& conn, const fuse_conn_info& defaults) {
+  if (conn.want == defaults.want) return conn.want_ext;
+  const std::uint64_t high = conn.want_ext & ~std::uint64_t{0xffff'ffff};
+  const auto low = static_cast<std::uint32_t>(conn.want_ext);
+  if (low != defaults.want && low != conn.want)
+    return std::unexpected("the file system changed both want and want_ext, and not alike");
+  return high | conn.want;
+}
 
 constexpr std::uint32_t kMaxWrite = 1 << 20;
 constexpr std::uint32_t kLeastWrite = 4096;
@@ -49,6 +64,7 @@ fuse_conn_info offered_connection(const Negotiation& negotiation, std::uint32_t 
   conn.proto_minor = negotiation.kernel_minor();
   for (const CapRow& row : kCaps)
     if (negotiation.offered(row.cap)) conn.capable |= row.c_bit;
+  conn.capable_ext = conn.capable;
   conn.max_write = negotiation.offered(Cap::max_pages) ? kMaxWrite : 32 * 4096;
   conn.max_read = max_read;
   conn.max_readahead = negotiation.max_readahead;
@@ -73,14 +89,20 @@ void set_defaults(fuse_conn_info& conn, const Operations& operations) {
   want(FUSE_CAP_FLOCK_LOCKS, operations.flock != nullptr);
   want(FUSE_CAP_READDIRPLUS, plus);
   want(FUSE_CAP_READDIRPLUS_AUTO, plus && operations.readdir != nullptr);
+  conn.want_ext = conn.want;
 }
 
-std::expected<void, std::string> accept_connection(fuse_conn_info& conn, Negotiation& negotiation) {
-  if (const unsigned missing = conn.want & ~conn.capable; missing != 0)
+std::expected<void, std::string> accept_connection(fuse_conn_info& conn, const fuse_conn_info& defaults,
+                                                   Negotiation& negotiation) {
+  const auto all = wanted(conn, defaults);
+  if (!all) return std::unexpected(all.error());
+  if (const std::uint64_t missing = *all & ~conn.capable_ext; missing != 0)
     return std::unexpected(fmt::format(
         "the file system requested capabilities {:#x} that the kernel does not support, aborting", missing));
   for (const CapRow& row : kCaps)
-    if ((conn.want & row.c_bit) != 0) negotiation.want(row.cap);
+    if ((*all & row.c_bit) != 0) negotiation.want(row.cap);
+  conn.want_ext = *all;
+  conn.want = static_cast<unsigned>(*all);
   conn.max_write = std::clamp(conn.max_write, kLeastWrite, kMaxWrite);
   conn.max_background = std::min(conn.max_background, 0xffffU);
   if (conn.congestion_threshold == 0 || conn.congestion_threshold > conn.max_background)
@@ -94,3 +116,23 @@ std::expected<void, std::string> accept_connection(fuse_conn_info& conn, Negotia
 }
 
 }  // namespace fusewire::libfuse
+
+extern "C" {
+
+bool fuse_set_feature_flag(struct fuse_conn_info* conn, uint64_t flag) {
+  if ((conn->capable_ext & flag) != flag) return false;
+  conn->want_ext |= flag;
+  conn->want |= static_cast<unsigned>(flag);
+  return true;
+}
+
+void fuse_unset_feature_flag(struct fuse_conn_info* conn, uint64_t flag) {
+  conn->want_ext &= ~flag;
+  conn->want &= ~static_cast<unsigned>(flag);
+}
+
+bool fuse_get_feature_flag(struct fuse_conn_info* conn, uint64_t flag) {
+  return (conn->capable_ext & flag) != 0;
+}
+
+}  // extern "C"

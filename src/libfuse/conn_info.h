@@ -13,7 +13,8 @@ namespace fusewire::libfuse {
 fuse_conn_info offered_connection(const Negotiation& negotiation, std::uint32_t max_read);
 // Wants what libfuse wants unless the file system says otherwise, as far as the kernel offers it.
 void set_defaults(fuse_conn_info& conn, const Operations& operations);
-// Takes what the file system made of it. The error says what it asked for in vain.
-std::expected<void, std::string> accept_connection(fuse_conn_info& conn, Negotiation& negotiation);
+// Takes what the file system made of `defaults`. The error says what it asked for in vain.
+std::expected<void, std::string> accept_connection(fuse_conn_info& conn, const fuse_conn_info& defaults,
+                                                   Negotiation& negotiation);
 
 }  // namespace fusewire::libfuse

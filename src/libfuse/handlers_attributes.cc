@@ -12,8 +12,8 @@ namespace {
 // The FATTR_* bits that have a FUSE_SET_ATTR_* of the same number.
 constexpr std::uint32_t kSettable = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID |
                                     FUSE_SET_ATTR_SIZE | FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME |
-                                    FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW |
-                                    FUSE_SET_ATTR_CTIME | FUSE_SET_ATTR_KILL_SUID;
+                                    FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW | FUSE_SET_ATTR_CTIME |
+                                    FUSE_SET_ATTR_KILL_SUID;
 static_assert(FUSE_SET_ATTR_MTIME_NOW == FATTR_MTIME_NOW && FUSE_SET_ATTR_CTIME == FATTR_CTIME &&
               FUSE_SET_ATTR_KILL_SUID == FATTR_KILL_SUIDGID);
 
@@ -108,8 +108,7 @@ void Adapter::getxattr(Call<op::Getxattr> call) {
 
 void Adapter::listxattr(Call<op::Listxattr> call) {
   if (ops_.listxattr == nullptr) return std::move(call.reply).error(ENOSYS);
-  if (auto* req = admit(call))
-    run(req, [&](fuse_req_t r) { ops_.listxattr(r, r->node, call.in.size); });
+  if (auto* req = admit(call)) run(req, [&](fuse_req_t r) { ops_.listxattr(r, r->node, call.in.size); });
 }
 
 void Adapter::removexattr(Call<op::Removexattr> call) {

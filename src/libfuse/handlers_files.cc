@@ -213,8 +213,7 @@ void Adapter::bmap(Call<op::Bmap> call) {
 void Adapter::ioctl(Call<op::Ioctl> call) {
   if (ops_.ioctl == nullptr) return std::move(call.reply).error(ENOSYS);
   const bool directory = (call.in.flags & FUSE_IOCTL_DIR) != 0;
-  if (directory && (session_.conn.want & FUSE_CAP_IOCTL_DIR) == 0)
-    return std::move(call.reply).error(ENOTTY);
+  if (directory && (session_.conn.want & FUSE_CAP_IOCTL_DIR) == 0) return std::move(call.reply).error(ENOTTY);
   auto* req = admit(call, Uses::handle({call.header.node.get(), call.in.fh, directory}));
   if (req == nullptr) return;
   // A copy: what the program reads twice must not change in between.

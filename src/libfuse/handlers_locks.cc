@@ -16,7 +16,8 @@ struct flock flock_of(const fuse_file_lock& lock) {
   out.l_type = static_cast<short>(lock.type);
   out.l_whence = SEEK_SET;
   out.l_start = static_cast<off_t>(lock.start);
-  out.l_len = lock.end >= static_cast<std::uint64_t>(INT64_MAX) ? 0 : static_cast<off_t>(lock.end - lock.start + 1);
+  out.l_len =
+      lock.end >= static_cast<std::uint64_t>(INT64_MAX) ? 0 : static_cast<off_t>(lock.end - lock.start + 1);
   out.l_pid = static_cast<pid_t>(lock.pid);
   return out;
 }
@@ -52,8 +53,7 @@ void Adapter::getlk(Call<op::Getlk> call) {
 template <class Op>
 void Adapter::set_lock(Call<Op> call, bool sleep) {
   const bool whole_file = (call.in.lk_flags & FUSE_LK_FLOCK) != 0;
-  if (whole_file ? ops_.flock == nullptr : ops_.setlk == nullptr)
-    return std::move(call.reply).error(ENOSYS);
+  if (whole_file ? ops_.flock == nullptr : ops_.setlk == nullptr) return std::move(call.reply).error(ENOSYS);
   const int operation = flock_operation(call.in.lk.type, sleep);
   if (operation == 0 || call.in.lk.end < call.in.lk.start) return std::move(call.reply).error(EINVAL);
   auto* req = admit(call, Uses::handle({call.header.node.get(), call.in.fh}));

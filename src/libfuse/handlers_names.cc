@@ -23,9 +23,7 @@ void Adapter::mknod(Call<op::Mknod> call) {
   auto* req = admit(call);
   if (req == nullptr) return;
   req->context.umask = call.in.umask;
-  run(req, [&](fuse_req_t r) {
-    ops_.mknod(r, r->node, call.tail.name.data(), call.in.mode, call.in.rdev);
-  });
+  run(req, [&](fuse_req_t r) { ops_.mknod(r, r->node, call.tail.name.data(), call.in.mode, call.in.rdev); });
 }
 
 void Adapter::mkdir(Call<op::Mkdir> call) {
@@ -44,16 +42,13 @@ void Adapter::unlink(Call<op::Unlink> call) {
 
 void Adapter::rmdir(Call<op::Rmdir> call) {
   if (ops_.rmdir == nullptr) return std::move(call.reply).error(ENOSYS);
-  if (auto* req = admit(call))
-    run(req, [&](fuse_req_t r) { ops_.rmdir(r, r->node, call.tail.name.data()); });
+  if (auto* req = admit(call)) run(req, [&](fuse_req_t r) { ops_.rmdir(r, r->node, call.tail.name.data()); });
 }
 
 void Adapter::symlink(Call<op::Symlink> call) {
   if (ops_.symlink == nullptr) return std::move(call.reply).error(ENOSYS);
   if (auto* req = admit(call))
-    run(req, [&](fuse_req_t r) {
-      ops_.symlink(r, call.tail.target.data(), r->node, call.tail.name.data());
-    });
+    run(req, [&](fuse_req_t r) { ops_.symlink(r, call.tail.target.data(), r->node, call.tail.name.data()); });
 }
 
 template <class Op>

@@ -1,10 +1,10 @@
 // KnownIds: which node ids and file handles a guest may name.
 //
 // A C file system chooses its ids as it likes; most use pointers. The kernel of this host sends back what it
-// was given, but a guest can send anything: while a virtual machine is served, every id that comes in is looked
-// up here before the file system sees it. A node is known as long as the guest owes FORGETs for it, a handle
-// from OPEN to RELEASE. What a request in flight uses is pinned: a FORGET or RELEASE that a guest sends too
-// early reaches the file system when the last such request is answered.
+// was given, but a guest can send anything: while a virtual machine is served, every id that comes in is
+// looked up here before the file system sees it. A node is known as long as the guest owes FORGETs for it, a
+// handle from OPEN to RELEASE. What a request in flight uses is pinned: a FORGET or RELEASE that a guest
+// sends too early reaches the file system when the last such request is answered.
 //
 // Thread-safe.
 #pragma once
@@ -70,7 +70,8 @@ class KnownIds {
   // `forget`: has the file system forget `lookups` of `node`. Called without locks.
   explicit KnownIds(std::function<void(std::uint64_t node, std::uint64_t lookups)> forget);
 
-  // Pins `node` and what `uses` names. 0, or the errno for the guest: ESTALE unknown node, EBADF unknown handle.
+  // Pins `node` and what `uses` names. 0, or the errno for the guest: ESTALE unknown node, EBADF unknown
+  // handle.
   int pin(std::uint64_t node, const Uses& uses, Pins& pins);
 
   // The guest is about to get `node` in an entry; and: it did not.

@@ -10,8 +10,8 @@
 namespace fusewire::libfuse {
 
 Result<std::size_t> MessageChannel::read(int fd, std::span<std::byte> room) const {
-  const ssize_t got = is_custom() ? io_.read(fd, room.data(), room.size(), userdata_)
-                                  : ::read(fd, room.data(), room.size());
+  const ssize_t got =
+      is_custom() ? io_.read(fd, room.data(), room.size(), userdata_) : ::read(fd, room.data(), room.size());
   if (got < 0) return fail_errno();
   return static_cast<std::size_t>(got);
 }

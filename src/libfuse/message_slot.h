@@ -1,8 +1,8 @@
 // MessageSlot: one request that came as one message from /dev/fuse (or what a program put in its place), and
 // MessageChannel, through which the answer goes back.
 //
-// A slot has two holders: whoever read the message, until the callback has returned (names in the request are views
-// into it), and the engine, until the answer is sent. The last one puts it back into its pool.
+// A slot has two holders: whoever read the message, until the callback has returned (names in the request are
+// views into it), and the engine, until the answer is sent. The last one puts it back into its pool.
 #pragma once
 
 #include <atomic>
@@ -18,8 +18,8 @@
 
 namespace fusewire::libfuse {
 
-// How whole messages move: by system calls, or by the functions of fuse_session_custom_io. Set up before it is
-// used, by one thread; then from any.
+// How whole messages move: by system calls, or by the functions of fuse_session_custom_io. Set up before it
+// is used, by one thread; then from any.
 class MessageChannel final : public NotificationChannel {
  public:
   void use(int fd) { fd_ = fd; }
@@ -50,8 +50,8 @@ class MessageSlot final : public Slot {
 
   // Memory for a message, of the pool's message size.
   std::span<std::byte> room();
-  // The request stands in `message`, which stays until the reader's reference is given back. The answer goes to
-  // `fd`.
+  // The request stands in `message`, which stays until the reader's reference is given back. The answer goes
+  // to `fd`.
   void begin(int fd, std::span<std::byte> message);
   void unref();
 

@@ -31,8 +31,7 @@ int answer_error(fuse_req_t req, int error) {
     fuse_log(FUSE_LOG_ERR, "fuse: bad error value: %i\n", error);
     error = ERANGE;
   }
-  if (error == ENOSYS && req->session.known_ids &&
-      (req->opcode == FUSE_OPEN || req->opcode == FUSE_OPENDIR))
+  if (error == ENOSYS && req->session.known_ids && (req->opcode == FUSE_OPEN || req->opcode == FUSE_OPENDIR))
     req->session.known_ids->allow_zero_handle();
   auto reply = req->take_reply();
   const int refused = reply ? std::move(*reply).error_code(error) : ENOENT;
@@ -63,6 +62,8 @@ int answer_new(fuse_req_t req, const Body& body, std::uint64_t node, const Handl
 }
 
 }  // namespace
+
+extern "C" {
 
 int fuse_reply_err(fuse_req_t req, int err) { return answer_error(req, err); }
 
@@ -148,3 +149,5 @@ int fuse_reply_statx(fuse_req_t req, int flags, struct statx* statx, double attr
   std::memcpy(&out.stat, statx, offsetof(StatxAttr, spare2));
   return answer_bytes(req, bytes_of(out));
 }
+
+}  // extern "C"

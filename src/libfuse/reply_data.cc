@@ -21,10 +21,10 @@ std::vector<std::uint64_t> nodes_in(std::span<const std::byte> entries) {
   while (entries.size() >= FUSE_NAME_OFFSET_DIRENTPLUS) {
     fuse_direntplus entry;
     std::memcpy(&entry, entries.data(), FUSE_NAME_OFFSET_DIRENTPLUS);
-    const std::size_t size = FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET_DIRENTPLUS + std::size_t{entry.dirent.namelen});
+    const std::size_t size =
+        FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET_DIRENTPLUS + std::size_t{entry.dirent.namelen});
     if (entry.dirent.namelen == 0 || size > entries.size()) break;
-    const std::string_view name =
-        as_text(entries.subspan(FUSE_NAME_OFFSET_DIRENTPLUS, entry.dirent.namelen));
+    const std::string_view name = as_text(entries.subspan(FUSE_NAME_OFFSET_DIRENTPLUS, entry.dirent.namelen));
     if (entry.entry_out.nodeid != 0 && name != "." && name != "..") nodes.push_back(entry.entry_out.nodeid);
     entries = entries.subspan(size);
   }
@@ -64,8 +64,7 @@ int answer_copied(fuse_req_t req, fuse_bufvec* from, fuse_buf_copy_flags flags) 
 
 int answer_file(fuse_req_t req, const fuse_buf& part, std::size_t skipped) {
   FileRange range{.fd = part.fd, .offset = -1, .size = part.size - skipped};
-  if ((part.flags & FUSE_BUF_FD_SEEK) != 0)
-    range.offset = part.pos + static_cast<std::int64_t>(skipped);
+  if ((part.flags & FUSE_BUF_FD_SEEK) != 0) range.offset = part.pos + static_cast<std::int64_t>(skipped);
   auto reply = req->take_reply();
   const int error = reply ? std::move(*reply).ok(range) : ENOENT;
   req->unref();
@@ -125,7 +124,8 @@ size_t fuse_add_direntry(fuse_req_t, char* buf, size_t bufsize, const char* name
                          off_t off) {
   const std::size_t size = entry_size(FUSE_NAME_OFFSET, name);
   if (buf == nullptr || size > bufsize) return size;
-  put_dirent(reinterpret_cast<std::byte*>(buf), size, name, *stbuf, off);  // SAFETY: bytes of the caller's buffer
+  put_dirent(reinterpret_cast<std::byte*>(buf), size, name, *stbuf,
+             off);  // SAFETY: bytes of the caller's buffer
   return size;
 }
 

@@ -1,8 +1,8 @@
 // struct fuse_req: one request of a C file system, from its callback to its fuse_reply_*.
 //
 // Counted: the file system has one reference, which its reply gives back; so has whoever runs the callback,
-// and an interrupt handler that is installed. A request that nobody waits for any more (the kernel has gone) loses
-// its reply early: the file system's own reply then finds none, and returns -ENOENT.
+// and an interrupt handler that is installed. A request that nobody waits for any more (the kernel has gone)
+// loses its reply early: the file system's own reply then finds none, and returns -ENOENT.
 #pragma once
 
 #include <atomic>
@@ -26,6 +26,9 @@ struct fuse_req {
                 .gid = header.gid.get(),
                 .pid = static_cast<pid_t>(header.pid),
                 .umask = 0} {}
+  // One that no kernel sent.
+  fuse_req(fuse_session& owner, std::uint64_t about, std::uint32_t operation)
+      : session(owner), opcode(operation), node(about), context{} {}
   fuse_req(const fuse_req&) = delete;
   fuse_req& operator=(const fuse_req&) = delete;
 
@@ -33,7 +36,7 @@ struct fuse_req {
   const std::uint32_t opcode;  // 0: one that no kernel sent
   const std::uint64_t node;
   fuse_ctx context;
-  std::optional<fusewire::Pins> pins;  // released with the last reference
+  std::optional<fusewire::libfuse::Pins> pins;  // released with the last reference
   // A copy of what came in pieces or must not change any more.
   std::unique_ptr<std::byte[]> copy;
 

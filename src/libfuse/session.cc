@@ -138,14 +138,16 @@ void fuse_session::unmount() {
   mounted.reset();
 }
 
+extern "C" {
+
 struct fuse_session* fuse_session_new(struct fuse_args* args, const struct fuse_lowlevel_ops* op,
                                       size_t op_size, void* userdata) {
   if (op_size > sizeof(Operations)) {
-    fuse_log(FUSE_LOG_ERR, "fuse: warning: library too old, some operations may not work\n");
+    fuse_log(FUSE_LOG_ERR, "fuse: the program has more operations than this library, which are not called\n");
     op_size = sizeof(Operations);
   }
   if (args->argc == 0) {
-    fuse_log(FUSE_LOG_ERR, "fuse: empty argv passed to fuse_session_new().\n");
+    failed("fuse_session_new needs the program's name in argv[0]");
     return nullptr;
   }
   Operations operations{};
@@ -158,22 +160,36 @@ struct fuse_session* fuse_session_new(struct fuse_args* args, const struct fuse_
   return new (std::nothrow) fuse_session(operations, userdata, *std::move(options));
 }
 
-int fuse_session_custom_io(struct fuse_session* se, const struct fuse_custom_io* io, int fd) {
+struct fuse_session* fuse_session_new_versioned(struct fuse_args* args, const struct fuse_lowlevel_ops* op,
+                                                size_t op_size, struct libfuse_version*, void* userdata) {
+  return fuse_session_new(args, op, op_size, userdata);
+}
+
+int fuse_session_custom_io_317(struct fuse_session* se, const struct fuse_custom_io* io, size_t op_size,
+                               int fd) {
   if (fd < 0) {
-    fuse_log(FUSE_LOG_ERR, "Invalid file descriptor value %d passed to fuse_session_custom_io()\n", fd);
+    failed("fuse_session_custom_io got no descriptor");
     return -EBADF;
   }
-  if (io == nullptr) {
-    fuse_log(FUSE_LOG_ERR, "No custom IO passed to fuse_session_custom_io()\n");
-    return -EINVAL;
-  }
-  if (io->read == nullptr || io->writev == nullptr) {
-    fuse_log(FUSE_LOG_ERR, "io passed to fuse_session_custom_io() must implement both io->read() and io->writev\n");
+  fuse_custom_io own{};
+  if (io != nullptr) std::memcpy(&own, io, std::min(op_size, sizeof own));
+  if (own.read == nullptr || own.writev == nullptr) {
+    failed("fuse_session_custom_io needs functions to read and to write");
     return -EINVAL;
   }
   se->custom_fd = UniqueFd(fd);
-  se->channel.use(fd, *io, se->userdata);
+  se->channel.use(fd, own, se->userdata);
   return 0;
+}
+
+int fuse_session_custom_io_30(struct fuse_session* se, const struct fuse_custom_io* io, int fd) {
+  return fuse_session_custom_io_317(se, io, offsetof(fuse_custom_io, clone_fd), fd);
+}
+
+// The name that programs of every version up to 316 are linked to.
+#undef fuse_session_custom_io
+int fuse_session_custom_io(struct fuse_session* se, const struct fuse_custom_io* io, int fd) {
+  return fuse_session_custom_io_30(se, io, fd);
 }
 
 int fuse_session_mount(struct fuse_session* se, const char* mountpoint) { return se->mount(mountpoint); }
@@ -183,3 +199,5 @@ int fuse_session_fd(struct fuse_session* se) { return se->channel.fd(); }
 void fuse_session_exit(struct fuse_session* se) { se->end(0); }
 void fuse_session_reset(struct fuse_session* se) { se->reset(); }
 int fuse_session_exited(struct fuse_session* se) { return se->ended() ? 1 : 0; }
+
+}  // extern "C"

@@ -1,8 +1,8 @@
 // struct fuse_session: one file system of a program, from fuse_session_new to fuse_session_destroy.
 //
-// What the program calls from several threads or from a signal handler (exit, exited, the notifications) is safe
-// so; the rest is for one thread at a time. No thread starts before a loop runs: programs fork between mounting
-// and looping (fuse_daemonize).
+// What the program calls from several threads or from a signal handler (exit, exited, the notifications) is
+// safe so; the rest is for one thread at a time. No thread starts before a loop runs: programs fork between
+// mounting and looping (fuse_daemonize).
 #pragma once
 
 #include <atomic>
@@ -93,10 +93,17 @@ struct fuse_session {
   std::shared_ptr<fusewire::Notifier> notifier_;
 };
 
+extern "C" {
+// The versions of fuse_session_loop_mt by name; what programs see of them depends on their FUSE_USE_VERSION.
+int fuse_session_loop_mt_31(struct fuse_session* se, int clone_fd);
+int fuse_session_loop_mt_32(struct fuse_session* se, struct fuse_loop_config_v1* v1);
+int fuse_session_loop_mt_312(struct fuse_session* se, struct fuse_loop_config* config);
+}
+
 namespace fusewire::libfuse {
 
-// Serves the front-ends of the session's socket until one has gone or the session ends. `at_once`: whether the
-// program is ready for several calls at once. 0 or -errno.
+// Serves the front-ends of the session's socket until one has gone or the session ends. `at_once`: whether
+// the program is ready for several calls at once. 0 or -errno.
 int serve_guest(fuse_session& session, bool at_once);
 
 }  // namespace fusewire::libfuse

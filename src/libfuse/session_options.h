@@ -13,8 +13,8 @@ namespace fusewire::libfuse {
 struct SessionOptions {
   bool debug = false;
   devfuse::MountOptions mount;
-  // Serve a virtual machine instead of a mount: the socket's path (or FUSEWIRE_SOCKET in the environment), or a
-  // listening descriptor.
+  // Serve a virtual machine instead of a mount: the socket's path (or FUSEWIRE_SOCKET in the environment), or
+  // a listening descriptor.
   std::string socket_path;
   int socket_fd = -1;
   // Threads to which calls that may block are handed while a virtual machine is served; 0: none.

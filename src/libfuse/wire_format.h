@@ -67,6 +67,7 @@ inline fuse_open_out open_of(const fuse_file_info& file) {
   if (file.cache_readdir) out.open_flags |= FOPEN_CACHE_DIR;
   if (file.nonseekable) out.open_flags |= FOPEN_NONSEEKABLE;
   if (file.noflush) out.open_flags |= FOPEN_NOFLUSH;
+  if (file.parallel_direct_writes) out.open_flags |= FOPEN_PARALLEL_DIRECT_WRITES;
   return out;
 }
 

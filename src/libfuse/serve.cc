@@ -1,0 +1,69 @@
+// serve_guest: the loops' work when a session serves a virtual machine: a virtio-fs device on a vhost-user
+// socket in place of a mount.
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <thread>
+#include <utility>
+
+#include "libfuse/adapter.h"
+#include "libfuse/session.h"
+#include "vhost_user/backend.h"
+#include "virtiofs/device.h"
+
+namespace fusewire::libfuse {
+namespace {
+
+using Ending = vhost_user::Backend::Ending;
+
+// Waits for the first byte of `socket`, or for the end of the session; true when the peer left without one:
+// somebody only looked whether the socket is alive.
+bool left_without_a_word(int socket, int stop_fd) {
+  std::array<pollfd, 2> watched{pollfd{socket, POLLIN, 0}, pollfd{stop_fd, POLLIN, 0}};
+  while (poll(watched.data(), watched.size(), -1) < 0)
+    if (errno != EINTR) return false;
+  if (watched[0].revents == 0) return false;
+  char byte = 0;
+  return recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+int failed(const std::string& text, int error) {
+  fuse_log(FUSE_LOG_ERR, "fuse: %s\n", text.c_str());
+  return -error;
+}
+
+}  // namespace
+
+int serve_guest(fuse_session& session, bool at_once) {
+  if (!session.listener)
+    return failed("the session's socket is not open: fuse_session_mount comes first", ENOTCONN);
+  if (at_once) {
+    session.adapter->use_pools(session.options.thread_pool_size);
+  } else {
+    session.adapter->serialize();
+  }
+  static constexpr unsigned kMostQueues = 4;
+  virtiofs::DeviceOptions options;
+  options.request_queues = at_once ? std::clamp(std::thread::hardware_concurrency(), 1U, kMostQueues) : 1;
+  auto device = virtiofs::Device::create(*session.adapter, options);
+  if (!device) return failed("the device: " + to_string(device.error()), device.error().value);
+  while (!session.ended()) {
+    auto accepted = session.listener->accept(session.end_event());
+    if (!accepted) return failed(accepted.error(), EIO);
+    if (!*accepted) break;
+    UniqueFd socket = **std::move(accepted);
+    if (left_without_a_word(socket.get(), session.end_event())) continue;
+    const auto outcome = vhost_user::Backend(std::move(socket), **device, session.end_event()).run();
+    (*device)->disconnect();
+    if (outcome.ending != Ending::protocol_error) break;
+    fuse_log(FUSE_LOG_WARNING, "fuse: the connection to the front-end failed: %s; waiting for the next one\n",
+             outcome.text.c_str());
+  }
+  return 0;
+}
+
+}  // namespace fusewire::libfuse
