@@ -4,10 +4,21 @@
 #include <unistd.h>
 
 #include <climits>
+#include <new>
 
 #include "fusewire/bytes.h"
 
 namespace fusewire::libfuse {
+namespace {
+
+constexpr std::size_t kPage = 4096;
+constexpr std::size_t kBeforeWriteData = sizeof(fuse_in_header) + sizeof(fuse_write_in);
+
+Pages pages(std::size_t size) { return Pages(new (std::align_val_t{kPage}) std::byte[size]); }
+
+}  // namespace
+
+void FreePages::operator()(std::byte* memory) const { operator delete[](memory, std::align_val_t{kPage}); }
 
 Result<std::size_t> MessageChannel::read(int fd, std::span<std::byte> room) const {
   const ssize_t got =
@@ -25,12 +36,11 @@ Result<void> MessageChannel::write(int fd, std::span<const iovec> message) const
   return {};
 }
 
-MessageSlot::MessageSlot(SlotPool& pool, std::size_t size)
-    : pool_(pool), size_(size), body_(std::make_unique_for_overwrite<std::byte[]>(size)) {}
+MessageSlot::MessageSlot(SlotPool& pool, std::size_t size) : pool_(pool), size_(size), body_(pages(size)) {}
 
 std::span<std::byte> MessageSlot::room() {
-  if (message_ == nullptr) message_ = std::make_unique_for_overwrite<std::byte[]>(size_);
-  return {message_.get(), size_};
+  if (message_ == nullptr) message_ = pages(size_ + kPage);
+  return {message_.get() + kPage - kBeforeWriteData, size_};
 }
 
 void MessageSlot::begin(int fd, std::span<std::byte> message) {

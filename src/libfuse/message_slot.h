@@ -44,11 +44,17 @@ class MessageChannel final : public NotificationChannel {
 
 class SlotPool;
 
+// Memory at the start of a page, as descriptors opened with O_DIRECT need it.
+struct FreePages {
+  void operator()(std::byte* memory) const;
+};
+using Pages = std::unique_ptr<std::byte[], FreePages>;
+
 class MessageSlot final : public Slot {
  public:
   MessageSlot(SlotPool& pool, std::size_t size);
 
-  // Memory for a message, of the pool's message size.
+  // Memory for a message, of the pool's message size; the data of a WRITE begin at a page then.
   std::span<std::byte> room();
   // The request stands in `message`, which stays until the reader's reference is given back. The answer goes
   // to `fd`.
@@ -64,8 +70,8 @@ class MessageSlot final : public Slot {
 
   SlotPool& pool_;
   const std::size_t size_;
-  std::unique_ptr<std::byte[]> message_;
-  std::unique_ptr<std::byte[]> body_;
+  Pages message_;
+  Pages body_;
   iovec request_vector_{};
   iovec body_vector_{};
   int fd_ = -1;

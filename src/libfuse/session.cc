@@ -14,6 +14,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/log.h"
 #include "libfuse/adapter.h"
 
 using namespace fusewire;
@@ -157,6 +158,8 @@ struct fuse_session* fuse_session_new(struct fuse_args* args, const struct fuse_
     failed(options.error());
     return nullptr;
   }
+  // What a program does not ask for stays off its terminal.
+  log::set_level(options->debug ? log::Level::debug : log::Level::warn);
   return new (std::nothrow) fuse_session(operations, userdata, *std::move(options));
 }
 

@@ -1,5 +1,6 @@
 // fuse_set_signal_handlers and its kin: signals that end a session.
 
+#include <execinfo.h>
 #include <unistd.h>
 
 #include <array>
@@ -31,6 +32,8 @@ void report_failure(int signal) {
   for (const char* part : parts) {
     [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, part, std::strlen(part));
   }
+  std::array<void*, 64> frames;
+  backtrace_symbols_fd(frames.data(), backtrace(frames.data(), frames.size()), STDERR_FILENO);
   raise(signal);
 }
 
