@@ -122,11 +122,11 @@ class OneFileFs final : public FileSystem {
       return;
     }
     lock.unlock();
-    if (in_read) in_read();
+    call_hook(in_read);
     answer(std::move(call));
   }
   void statfs(Call<op::Statfs> call) override {
-    if (in_statfs) in_statfs();
+    call_hook(in_statfs);
     std::move(call.reply).ok(fuse_statfs_out{});
   }
   void poll(Call<op::Poll> call) override {
@@ -148,6 +148,10 @@ class OneFileFs final : public FileSystem {
     }
     std::move(call.reply).ok(as_bytes(text));
   }
+  void set_hook(std::function<void()>& hook, std::function<void()> called) {
+    const std::lock_guard lock(mutex);
+    hook = std::move(called);
+  }
   void await(const std::function<bool()>& condition) {
     std::unique_lock lock(mutex);
     changed.wait(lock, condition);
@@ -159,6 +163,9 @@ class OneFileFs final : public FileSystem {
   }
 
  private:
+  void call_hook(const std::function<void()>& hook) {
+    if (const auto called = get(hook)) called();
+  }
   fuse_attr attributes(NodeId node) const {
     fuse_attr attr{};
     attr.ino = node.get();
@@ -258,7 +265,7 @@ TEST_F(DevfuseNotificationTest, InvalInode_DropsCachedData) {
 
 // The kernel waits for the page that this READ is for.
 TEST_F(DevfuseNotificationTest, InvalInode_OfThePageThatIsRead_FromInsideTheRead_DoesNotDeadlock) {
-  fs_.in_read = [this] { EXPECT_TRUE(notifier().inval_inode(kFile)); };
+  fs_.set_hook(fs_.in_read, [this] { EXPECT_TRUE(notifier().inval_inode(kFile)); });
   EXPECT_EQ(read_file(), "old data");
 }
 
@@ -337,7 +344,10 @@ TEST_F(DevfuseNotificationTest, Resend_BringsTheUnansweredRequestAgain) {
     return;
   }
   file();
-  fs_.hold_reads = true;
+  {
+    const std::lock_guard lock(fs_.mutex);
+    fs_.hold_reads = true;
+  }
   auto text = std::async(std::launch::async, [this] { return read_file(); });
   fs_.await([this] { return fs_.held.size() == 1; });
   ASSERT_TRUE(notifier().resend());
@@ -388,10 +398,10 @@ TEST_F(DevfusePollTest, PollWakeup_EndsAPoll) {
 TEST_F(DevfusePollTest, PollWakeup_FromInsideAnotherMethod_EndsAPoll) {
   auto revents = start_poll();
   fs_.await([this] { return !fs_.polls.empty(); });
-  fs_.in_statfs = [this, kh = fs_.get(fs_.polls).front().kh] {
+  fs_.set_hook(fs_.in_statfs, [this, kh = fs_.get(fs_.polls).front().kh] {
     become_ready();
     EXPECT_TRUE(notifier().poll_wakeup(kh));
-  };
+  });
   struct statfs status{};
   ASSERT_EQ(statfs(folder_, &status), 0);
   EXPECT_EQ(revents.get(), POLLIN);
