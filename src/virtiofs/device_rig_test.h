@@ -37,14 +37,10 @@ class HeldFs final : public FileSystem {
   static constexpr std::uint64_t kParked = 1;
   static constexpr std::uint64_t kBlocking = 2;
 
-  // What the kernel's last INIT gave.
-  std::shared_ptr<Notifier> notifier;
-  // Called by GETATTR.
-  std::function<void()> in_getattr;
-
   Result<void> init(Negotiation& negotiation) override {
     EXPECT_EQ(serving_.load(), 0) << "INIT ran beside another request";
-    notifier = negotiation.notifier();
+    const std::lock_guard lock(mutex_);
+    notifier_ = negotiation.notifier();
     ++inits;
     return {};
   }
@@ -55,7 +51,7 @@ class HeldFs final : public FileSystem {
 
   void getattr(Call<op::Getattr> call) override {
     ++serving_;
-    if (in_getattr) in_getattr();
+    if (const auto hook = in_getattr()) hook();
     fuse_attr_out out{};
     out.attr.ino = call.header.node.get();
     --serving_;
@@ -135,6 +131,16 @@ class HeldFs final : public FileSystem {
     const std::lock_guard lock(mutex_);
     return parked_.size();
   }
+  // What the last INIT gave.
+  std::shared_ptr<Notifier> notifier() const {
+    const std::lock_guard lock(mutex_);
+    return notifier_;
+  }
+  // GETATTR calls it.
+  void set_in_getattr(std::function<void()> hook) {
+    const std::lock_guard lock(mutex_);
+    in_getattr_ = std::move(hook);
+  }
   // What the last WRITE brought.
   std::vector<std::byte> written() const {
     const std::lock_guard lock(mutex_);
@@ -159,9 +165,16 @@ class HeldFs final : public FileSystem {
   std::atomic<std::uint64_t> forgotten{0};
 
  private:
+  std::function<void()> in_getattr() const {
+    const std::lock_guard lock(mutex_);
+    return in_getattr_;
+  }
+
   std::atomic<int> serving_{0};
   mutable std::mutex mutex_;
   std::condition_variable changed_;
+  std::shared_ptr<Notifier> notifier_;
+  std::function<void()> in_getattr_;
   std::vector<Call<op::Read>> parked_;
   std::vector<std::byte> written_;
   int blocked_ = 0;

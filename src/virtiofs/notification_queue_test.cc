@@ -31,7 +31,7 @@ class NotificationQueue : public EitherRing {
     made.spare_memory = 1 << 20;
     rig_ = std::make_unique<Rig>(options(made));
   }
-  Notifier& notifier() { return *rig_->fs.notifier; }
+  Notifier& notifier() { return *rig_->fs.notifier(); }
   GuestQueue& queue() { return rig_->queue(kQueue); }
 
   struct Buffer {
@@ -173,7 +173,7 @@ TEST_P(NotificationQueue, ManyBuffersThatCannotBeUsed_DoNotHideTheGoodOne) {
 TEST_P(NotificationQueue, FromInsideAMethod_DoesNotWaitForABuffer) {
   make_rig();
   std::optional<Result<void>> inside;
-  rig_->fs.in_getattr = [&] { inside = notifier().inval_inode(NodeId{8}); };
+  rig_->fs.set_in_getattr([&] { inside = notifier().inval_inode(NodeId{8}); });
   EXPECT_EQ(rig_->queue(2).send(getattr_request()).error, 0);
   EXPECT_TRUE(inside.has_value() && inside->has_value());
   expect(provide(), InvalInode(8));
@@ -232,7 +232,7 @@ TEST_P(NotificationQueue, StopWithBuffersOnTheRing_LeavesThemThere) {
 
 TEST_P(NotificationQueue, Disconnect_EndsWhoWaits) {
   make_rig();
-  rig_->fs.in_getattr = [this] { EXPECT_TRUE(notifier().inval_inode(NodeId{8})); };
+  rig_->fs.set_in_getattr([this] { EXPECT_TRUE(notifier().inval_inode(NodeId{8})); });
   EXPECT_EQ(rig_->queue(2).send(getattr_request()).error, 0);
   auto sent = std::async(std::launch::async, [this] { return notifier().inval_inode(NodeId{1}); });
   rig_->device->disconnect();

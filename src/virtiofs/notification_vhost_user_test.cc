@@ -96,7 +96,7 @@ TEST_F(NotificationOverVhostUser, Negotiated_NotificationsArrive_AlsoAfterThePau
 
   ASSERT_EQ(queues_[2]->send(init_request()).error, 0);
   const Buffer first = provide();
-  ASSERT_TRUE(fs_.notifier->inval_inode(NodeId{11}));
+  ASSERT_TRUE(fs_.notifier()->inval_inode(NodeId{11}));
   expect_inval(first, 11);
 
   // A VM that is paused, and goes on: with a buffer on the ring.
@@ -106,20 +106,20 @@ TEST_F(NotificationOverVhostUser, Negotiated_NotificationsArrive_AlsoAfterThePau
   ASSERT_TRUE(base);
   ring.base = *base;
   start(1, ring);
-  ASSERT_TRUE(fs_.notifier->inval_inode(NodeId{12}));
+  ASSERT_TRUE(fs_.notifier()->inval_inode(NodeId{12}));
   expect_inval(second, 12);
 }
 
 TEST_F(NotificationOverVhostUser, AnotherGuestThatRefusesIt_HasNone) {
   connect(0);
   ASSERT_EQ(queues_[2]->send(init_request()).error, 0);
-  const auto first = fs_.notifier;
+  const auto first = fs_.notifier();
   disconnect();
   EXPECT_EQ(first->inval_inode(NodeId{1}), fail(ENOTCONN));
 
   connect(virtio::kFsNotification);
   ASSERT_EQ(queues_[1]->send(init_request()).error, 0);
-  EXPECT_EQ(fs_.notifier->inval_inode(NodeId{1}), fail(ENOSYS));
+  EXPECT_EQ(fs_.notifier()->inval_inode(NodeId{1}), fail(ENOSYS));
   EXPECT_EQ(queues_[2]->send(getattr_request()).error, 0);
 }
 
