@@ -248,7 +248,7 @@ class PassthroughFs : public SyncFileSystem {
   Result<void> do_fsync(const Request<op::Fsync>& request) override {
     const auto fd = handles_.find(request.in.fh);
     if (!fd) return fail(EBADF);
-    return done((request.in.fsync_flags & FUSE_FSYNC_FDATASYNC) != 0 ? fdatasync(fd->get())
+    return done((request.in.fsync_flags & FUSE_FSYNC_FDATASYNC) != 0 ? ::fdatasync(fd->get())
                                                                      : ::fsync(fd->get()));
   }
 

@@ -8,6 +8,7 @@ missing, and only then.
 """
 
 import argparse
+import contextlib
 import errno
 import fcntl
 import os
@@ -47,7 +48,7 @@ class Example:
         if WAY == "socket":
             eventually(lambda: self.ended() or listening(socket), "the example listens", 60)
             expect(not self.ended(), f"the example ended with {self.process.poll()}")
-            self.mount = mounted.Mount(test, socket, self.folder)
+            self.mount = mounted.Mount(test, socket, self.folder, ["--interrupts"])
             test.mounts.append(self.mount)
             self.mount.await_mounted()
         else:
@@ -120,9 +121,11 @@ def endings(test):
     """SIGTERM, SIGINT and SIGHUP end an example with status 0, also while its mount is used; a mount that cannot be, with 1."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         example = Example(test)
-        with open(example.folder / "hello", "rb"):
-            example.process.send_signal(number)
-            example.expect_exit()
+        used = os.open(example.folder / "hello", os.O_RDONLY)
+        example.process.send_signal(number)
+        example.expect_exit()
+        with contextlib.suppress(OSError):  # nobody answers the FLUSH
+            os.close(used)
         example.folder.rmdir()
     for wrong in (["/nowhere/at/all"], [str(test.work), "-o", "no-such-option"]):
         done = subprocess.run([EXAMPLE, *wrong], capture_output=True, text=True, timeout=60, check=False)

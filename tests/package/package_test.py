@@ -56,7 +56,7 @@ def check_exports(library):
               if not re.match(r"(vtable for |typeinfo for |non-virtual thunk to )?fusewire::[A-Za-z_]+", name)
               or re.match(r"(\w+ for )?fusewire::(base|io|log|devfuse|guestmem|virtio|vhost_user|virtiofs|Engine)\b", name)]
     assert not inside, f"exported without being part of the API: {inside[:10]}"
-    for wanted in ("fusewire::FileSystem::read(", "fusewire::SyncFileSystem::do_read(", "fusewire::Session::run(",
+    for wanted in ("fusewire::FileSystem::read(", "fusewire::SyncFileSystem::do_read(", "fusewire::Session::mount(",
                    "vtable for fusewire::SyncFileSystem"):
         assert any(name.startswith(wanted) for name in names), f"not exported: {wanted}"
 
