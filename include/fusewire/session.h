@@ -15,7 +15,7 @@ namespace fusewire {
 struct MountSettings {
   // Options as mount.fuse(8) documents them, separated by commas: "allow_other,fsname=x". Unknown ones are
   // refused by name.
-  std::string options;
+  std::string options{};
   // How many threads serve requests; at least 1.
   unsigned threads = 4;
 };
@@ -23,13 +23,13 @@ struct MountSettings {
 struct ServeSettings {
   // Where the front-end connects (QEMU: -chardev socket,path=...). A socket file that nobody listens on is
   // replaced; ours is removed at the end.
-  std::string socket_path;
+  std::string socket_path{};
   // Or a listening AF_UNIX stream socket, which the session takes over; -1: there is none.
   int listening_fd = -1;
   // Request queues offered to the guest, each with a thread of its own.
   unsigned request_queues = 1;
   // The name that the guest mounts, if the front-end does not know it; at most 36 bytes.
-  std::string tag;
+  std::string tag{};
 };
 
 class Session {
