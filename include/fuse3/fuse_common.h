@@ -67,7 +67,12 @@ struct fuse_file_info {
   /* Set by open and create along with direct_io: the kernel may send writes to one file side by side. */
   unsigned int parallel_direct_writes : 1;
 
-  unsigned int padding : 23;
+  unsigned int padding : 22;
+
+  /* In open, create and write with FUSE_CAP_HANDLE_KILLPRIV_V2: clear set-user-id, and set-group-id where the
+   * group may execute. (Not in libfuse 3.) */
+  unsigned int kill_priv : 1;
+
   unsigned int padding2 : 32;
   unsigned int padding3 : 32;
 
@@ -146,6 +151,8 @@ struct fuse_loop_config_v1 {
 /* The same by finer rules, and capabilities in extended attributes too; the kernel says when. Default: off.
  */
 #define FUSE_CAP_HANDLE_KILLPRIV_V2 (1 << 21)
+/* Offered only: attributes may be flagged as those of a mount point. (Not in libfuse 3.) */
+#define FUSE_CAP_SUBMOUNTS (1 << 22)
 /* The kernel keeps the targets of symbolic links. Default: off. */
 #define FUSE_CAP_CACHE_SYMLINKS (1 << 23)
 /* Offered only: ENOSYS from opendir means success, for this and all later ones. */

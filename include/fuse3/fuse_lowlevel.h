@@ -50,6 +50,10 @@ struct fuse_entry_param {
   /* Seconds for which the kernel may use the attributes, and the name, without asking again. */
   double attr_timeout;
   double entry_timeout;
+#ifdef FUSEWIRE_VIRTIOFSD
+  /* FUSE_ATTR_* of <linux/fuse.h>. */
+  uint32_t attr_flags;
+#endif
 };
 
 /* Who made a request. Ids are 0 where the caller is unknown in the server's namespaces. */
@@ -199,8 +203,14 @@ struct fuse_lowlevel_ops {
   void (*statfs)(fuse_req_t req, fuse_ino_t ino);
 
   /* `flags` are those of setxattr(2). Answer: err. ENOSYS, here and in the next three: EOPNOTSUPP. */
+#ifdef FUSEWIRE_VIRTIOFSD
+  /* setxattr_flags: FUSE_SETXATTR_* of <linux/fuse.h>, 0 without FUSE_CAP_SETXATTR_EXT. */
+  void (*setxattr)(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, size_t size,
+                   int flags, uint32_t setxattr_flags);
+#else
   void (*setxattr)(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, size_t size,
                    int flags);
+#endif
 
   /* `size` 0 asks for the size. Answer: xattr then, else buf, data; or ERANGE if it is longer. */
   void (*getxattr)(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size);
@@ -274,6 +284,10 @@ struct fuse_lowlevel_ops {
   /* SEEK_DATA and SEEK_HOLE. Answer: lseek. ENOSYS: the file is one piece of data. */
   void (*lseek)(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info* fi);
 
+#ifdef FUSEWIRE_VIRTIOFSD
+  /* Writes everything of the file system to its storage. Answer: err. */
+  void (*syncfs)(fuse_req_t req, fuse_ino_t ino);
+#else
   /* Members from here on came after 3.14. */
 
   /* Makes and opens a file without a name in directory `parent`. Answer: create. ENOSYS: EOPNOTSUPP. */
@@ -282,6 +296,7 @@ struct fuse_lowlevel_ops {
   /* statx(2) with its `flags` and `mask`; `fi` may be NULL. Answer: statx. ENOSYS: getattr is sent instead.
    */
   void (*statx)(fuse_req_t req, fuse_ino_t ino, int flags, int mask, struct fuse_file_info* fi);
+#endif
 };
 
 /* ---- Replies ----
@@ -448,6 +463,7 @@ void fuse_cmdline_help(void);
 
 /* ---- Command lines ---- */
 
+#ifndef FUSEWIRE_VIRTIOFSD
 struct fuse_cmdline_opts {
   int singlethread;      /* -s */
   int foreground;        /* -f, and -d */
@@ -467,6 +483,7 @@ struct fuse_cmdline_opts {
  * --thread-pool-size=N are among what it leaves there; with one of the first two, or FUSEWIRE_SOCKET in the
  * environment, `mountpoint` is "" if none is given. Returns 0; -1 after a message. */
 int fuse_parse_cmdline(struct fuse_args* args, struct fuse_cmdline_opts* opts);
+#endif
 
 /* ---- Sessions ---- */
 
