@@ -37,6 +37,7 @@ constexpr CapRow kCaps[] = {
     {FUSE_CAP_EXPLICIT_INVAL_DATA, Cap::explicit_inval_data},
     {FUSE_CAP_EXPIRE_ONLY, Cap::has_expire_only},
     {FUSE_CAP_HANDLE_KILLPRIV_V2, Cap::handle_killpriv_v2},
+    {FUSE_CAP_SUBMOUNTS, Cap::submounts},
     {FUSE_CAP_SETXATTR_EXT, Cap::setxattr_ext},
     {FUSE_CAP_DIRECT_IO_ALLOW_MMAP, Cap::direct_io_allow_mmap},
     {FUSE_CAP_NO_EXPORT_SUPPORT, Cap::no_export_support},

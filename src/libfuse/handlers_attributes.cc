@@ -92,9 +92,13 @@ void Adapter::statfs(Call<op::Statfs> call) {
 }
 
 void Adapter::setxattr(Call<op::Setxattr> call) {
-  if (ops_.setxattr == nullptr) return std::move(call.reply).error(ENOSYS);
+  const auto with_flags = session_.variant.setxattr;
+  if (ops_.setxattr == nullptr && with_flags == nullptr) return std::move(call.reply).error(ENOSYS);
   if (auto* req = admit(call))
     run(req, [&](fuse_req_t r) {
+      if (with_flags != nullptr)
+        return with_flags(r, r->node, call.tail.name.data(), as_text(call.tail.value).data(),
+                          call.tail.value.size(), static_cast<int>(call.in.flags), call.in.setxattr_flags);
       ops_.setxattr(r, r->node, call.tail.name.data(), as_text(call.tail.value).data(),
                     call.tail.value.size(), static_cast<int>(call.in.flags));
     });

@@ -59,6 +59,7 @@ void Adapter::open_with(Call<Op> call, HandleCallback callback) {
   auto* req = admit(call);
   if (req == nullptr) return;
   fuse_file_info file = file_of(0, call.in.flags);
+  file.kill_priv = (call.in.open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
   run(req, [&](fuse_req_t r) {
     if (callback != nullptr) return callback(r, r->node, &file);
     fuse_reply_open(r, &file);
@@ -127,6 +128,7 @@ void Adapter::write(Call<op::Write> call) {
   run_blocking(req, data_pool_.get(), [this, in = call.in, data = call.tail.data](fuse_req_t r) {
     fuse_file_info file = file_of(in.fh, in.flags, in.lock_owner);
     file.writepage = (in.write_flags & FUSE_WRITE_CACHE) != 0;
+    file.kill_priv = (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
     const auto offset = static_cast<off_t>(in.offset);
     if (ops_.write_buf != nullptr) return ops_.write_buf(r, r->node, buffers_of(r, data), offset, &file);
     ops_.write(r, r->node, in_one_piece(r, data), data.size(), offset, &file);

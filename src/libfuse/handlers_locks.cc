@@ -73,7 +73,12 @@ void Adapter::setlkw(Call<op::Setlkw> call) { set_lock(std::move(call), true); }
 
 void Adapter::setupmapping(Call<op::Setupmapping> call) { std::move(call.reply).error(ENOSYS); }
 void Adapter::removemapping(Call<op::Removemapping> call) { std::move(call.reply).error(ENOSYS); }
-void Adapter::syncfs(Call<op::Syncfs> call) { std::move(call.reply).error(ENOSYS); }
+void Adapter::syncfs(Call<op::Syncfs> call) {
+  if (session_.variant.syncfs == nullptr) return std::move(call.reply).error(ENOSYS);
+  auto* req = admit(call);
+  if (req == nullptr) return;
+  run_blocking(req, data_pool_.get(), [this](fuse_req_t r) { session_.variant.syncfs(r, r->node); });
+}
 void Adapter::cuse_init(Call<op::CuseInit> call) { std::move(call.reply).error(ENOSYS); }
 
 }  // namespace fusewire::libfuse

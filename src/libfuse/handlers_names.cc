@@ -78,6 +78,7 @@ void Adapter::create(Call<op::Create> call) {
   req->context.umask = call.in.umask;
   fuse_file_info file{};
   file.flags = static_cast<int>(call.in.flags);
+  file.kill_priv = (call.in.open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
   run(req, [&](fuse_req_t r) { ops_.create(r, r->node, call.tail.name.data(), call.in.mode, &file); });
 }
 

@@ -71,7 +71,7 @@ int fuse_lowlevel_notify_delete(struct fuse_session* se, fuse_ino_t parent, fuse
 
 int fuse_lowlevel_notify_store(struct fuse_session* se, fuse_ino_t ino, off_t offset,
                                struct fuse_bufvec* bufv, enum fuse_buf_copy_flags flags) {
-  if (offset < 0) return -EINVAL;
+  if (se == nullptr || offset < 0) return -EINVAL;
   std::vector<std::byte> data(fuse_buf_size(bufv));
   fuse_bufvec to = FUSE_BUFVEC_INIT(data.size());
   to.buf[0].mem = data.data();

@@ -63,6 +63,17 @@ int answer_new(fuse_req_t req, const Body& body, std::uint64_t node, const Handl
 
 }  // namespace
 
+int fusewire::libfuse::answer_entry(fuse_req_t req, const fuse_entry_param& entry, std::uint32_t attr_flags) {
+  return answer_new(req, entry_of(entry, attr_flags), entry.ino, nullptr);
+}
+
+int fusewire::libfuse::answer_create(fuse_req_t req, const fuse_entry_param& entry,
+                                     const fuse_file_info& file, std::uint32_t attr_flags) {
+  const HandleId handle{entry.ino, file.fh};
+  const CreateOut body{.entry = entry_of(entry, attr_flags), .open = open_of(file)};
+  return answer_new(req, body, entry.ino, &handle);
+}
+
 extern "C" {
 
 int fuse_reply_err(fuse_req_t req, int err) { return answer_error(req, err); }
@@ -72,13 +83,10 @@ void fuse_reply_none(fuse_req_t req) {
   req->unref();
 }
 
-int fuse_reply_entry(fuse_req_t req, const struct fuse_entry_param* e) {
-  return answer_new(req, entry_of(*e), e->ino, nullptr);
-}
+int fuse_reply_entry(fuse_req_t req, const struct fuse_entry_param* e) { return answer_entry(req, *e, 0); }
 
 int fuse_reply_create(fuse_req_t req, const struct fuse_entry_param* e, const struct fuse_file_info* fi) {
-  const HandleId handle{e->ino, fi->fh};
-  return answer_new(req, CreateOut{.entry = entry_of(*e), .open = open_of(*fi)}, e->ino, &handle);
+  return answer_create(req, *e, *fi, 0);
 }
 
 int fuse_reply_open(fuse_req_t req, const struct fuse_file_info* fi) {

@@ -129,14 +129,21 @@ size_t fuse_add_direntry(fuse_req_t, char* buf, size_t bufsize, const char* name
   return size;
 }
 
+std::size_t fusewire::libfuse::add_direntry_plus(char* buffer, std::size_t size, const char* name,
+                                                 const fuse_entry_param& entry, off_t offset,
+                                                 std::uint32_t attr_flags) {
+  static constexpr std::size_t kEntry = sizeof(fuse_entry_out);
+  const std::size_t needed = entry_size(FUSE_NAME_OFFSET_DIRENTPLUS, name);
+  if (buffer == nullptr || needed > size) return needed;
+  const fuse_entry_out out = entry_of(entry, attr_flags);
+  std::memcpy(buffer, &out, kEntry);
+  auto* rest = reinterpret_cast<std::byte*>(buffer) + kEntry;  // SAFETY: bytes of the caller's buffer
+  put_dirent(rest, needed - kEntry, name, entry.attr, offset);
+  return needed;
+}
+
 size_t fuse_add_direntry_plus(fuse_req_t, char* buf, size_t bufsize, const char* name,
                               const struct fuse_entry_param* e, off_t off) {
-  static constexpr std::size_t kEntry = sizeof(fuse_entry_out);
-  const std::size_t size = entry_size(FUSE_NAME_OFFSET_DIRENTPLUS, name);
-  if (buf == nullptr || size > bufsize) return size;
-  const fuse_entry_out out = entry_of(*e);
-  std::memcpy(buf, &out, kEntry);
-  auto* rest = reinterpret_cast<std::byte*>(buf) + kEntry;  // SAFETY: bytes of the caller's buffer
-  put_dirent(rest, size - kEntry, name, e->attr, off);
-  return size;
+  static const fuse_entry_param kSizeOnly{};
+  return add_direntry_plus(buf, bufsize, name, e != nullptr ? *e : kSizeOnly, off, 0);
 }

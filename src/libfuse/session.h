@@ -63,6 +63,8 @@ struct fuse_session {
   void unmount();
 
   const fusewire::libfuse::Operations operations;
+  // Filled in before the first request.
+  fusewire::libfuse::VariantOperations variant;
   void* const userdata;
   const fusewire::libfuse::SessionOptions options;
   fuse_conn_info conn{};

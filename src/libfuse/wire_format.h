@@ -45,7 +45,8 @@ inline fuse_attr attr_of(const struct stat& st) {
   return attr;
 }
 
-inline fuse_entry_out entry_of(const fuse_entry_param& entry) {
+// `attr_flags`: FUSE_ATTR_*.
+inline fuse_entry_out entry_of(const fuse_entry_param& entry, std::uint32_t attr_flags = 0) {
   const Timeout entry_timeout(entry.entry_timeout);
   const Timeout attr_timeout(entry.attr_timeout);
   fuse_entry_out out{};
@@ -56,6 +57,7 @@ inline fuse_entry_out entry_of(const fuse_entry_param& entry) {
   out.attr_valid = attr_timeout.seconds;
   out.attr_valid_nsec = attr_timeout.nanoseconds;
   out.attr = attr_of(entry.attr);
+  out.attr.flags = attr_flags;
   return out;
 }
 
