@@ -49,6 +49,9 @@ int serve_guest(fuse_session& session, bool at_once) {
   static constexpr unsigned kMostQueues = 4;
   virtiofs::DeviceOptions options;
   options.request_queues = at_once ? std::clamp(std::thread::hardware_concurrency(), 1U, kMostQueues) : 1;
+  // fuse_lowlevel_notify_* reach a guest that negotiates it; this is how much data store takes at a time.
+  static constexpr std::uint32_t kNotificationBuffer = 64 * 1024;
+  options.notification_buffer = kNotificationBuffer;
   auto device = virtiofs::Device::create(*session.adapter, options);
   if (!device) return failed("the device: " + to_string(device.error()), device.error().value);
   while (!session.ended()) {
