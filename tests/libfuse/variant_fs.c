@@ -194,32 +194,37 @@ static int iterate(void) {
   return fuse_mbuf_iter_advance(&iter, 2) == text + 3 ? 0 : 4;
 }
 
-int main(int argc, char* argv[]) {
-  struct fuse_args args = FUSE_ARGS_INIT(argc, argv);
-  struct fuse_cmdline_opts opts;
-  if (fuse_parse_cmdline(&args, &opts) != 0) return 2;
-  if (opts.show_help) {
-    fuse_cmdline_help();
-    return 0;
-  }
-  printf("foreground %d debug %d capabilities %d syslog %d level %d idle %u nofile %lu iterate %d\n",
-         opts.foreground, opts.debug, opts.print_capabilities, opts.syslog, opts.log_level,
-         opts.max_idle_threads, opts.rlimit_nofile, iterate());
-  fflush(stdout);
-  if (opts.print_capabilities) return 0;
-
+static int serve(struct fuse_args* args, const struct fuse_cmdline_opts* opts) {
   static char userdata[] = "mine";
-  session = fuse_session_new(&args, &operations, sizeof operations, userdata);
-  fuse_opt_free_args(&args);
+  session = fuse_session_new(args, &operations, sizeof operations, userdata);
   if (session == NULL) return 1;
   int status = 1;
   if (fuse_set_signal_handlers(session) == 0) {
     if (fuse_session_mount(session) == 0) {
-      status = fuse_daemonize(opts.foreground) == 0 && fuse_session_loop(session) >= 0 ? 0 : 1;
+      status = fuse_daemonize(opts->foreground) == 0 && fuse_session_loop(session) >= 0 ? 0 : 1;
       fuse_session_unmount(session);
     }
     fuse_remove_signal_handlers(session);
   }
   fuse_session_destroy(session);
+  return status;
+}
+
+int main(int argc, char* argv[]) {
+  struct fuse_args args = FUSE_ARGS_INIT(argc, argv);
+  struct fuse_cmdline_opts opts;
+  int status = 0;
+  if (fuse_parse_cmdline(&args, &opts) != 0) {
+    status = 2;
+  } else if (opts.show_help) {
+    fuse_cmdline_help();
+  } else {
+    printf("foreground %d debug %d capabilities %d syslog %d level %d idle %u nofile %lu iterate %d\n",
+           opts.foreground, opts.debug, opts.print_capabilities, opts.syslog, opts.log_level,
+           opts.max_idle_threads, opts.rlimit_nofile, iterate());
+    fflush(stdout);
+    if (!opts.print_capabilities) status = serve(&args, &opts);
+  }
+  fuse_opt_free_args(&args);
   return status;
 }
