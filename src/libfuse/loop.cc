@@ -220,7 +220,7 @@ int fuse_session_receive_buf(struct fuse_session* se, struct fuse_buf* buf) {
   }
   buf->flags = static_cast<fuse_buf_flags>(0);
   // A program that made the descriptor non-blocking waits by itself.
-  if (!se->channel.is_custom() && (fcntl(fd, F_GETFL) & O_NONBLOCK) == 0) wait_for_message(*se, fd);
+  if ((fcntl(fd, F_GETFL) & O_NONBLOCK) == 0) wait_for_message(*se, fd);
   if (se->ended()) return 0;
   const auto size = se->channel.read(fd, {static_cast<std::byte*>(buf->mem), fuse_session::kMessageSize});
   if (!size) return size.error().value == ENOENT ? -EINTR : ended_by(*se, size.error().value);

@@ -21,18 +21,25 @@ Pages pages(std::size_t size) { return Pages(new (std::align_val_t{kPage}) std::
 void FreePages::operator()(std::byte* memory) const { operator delete[](memory, std::align_val_t{kPage}); }
 
 Result<std::size_t> MessageChannel::read(int fd, std::span<std::byte> room) const {
+  errno = 0;  // a program's function may fail without a word
   const ssize_t got =
       is_custom() ? io_.read(fd, room.data(), room.size(), userdata_) : ::read(fd, room.data(), room.size());
-  if (got < 0) return fail_errno();
+  if (got < 0) return fail(errno != 0 ? errno : EIO);
   return static_cast<std::size_t>(got);
 }
 
 Result<void> MessageChannel::write(int fd, std::span<const iovec> message) const {
   const int count = static_cast<int>(message.size());
-  // SAFETY: the program's function takes no const, but is meant to read only.
-  const ssize_t sent = is_custom() ? io_.writev(fd, const_cast<iovec*>(message.data()), count, userdata_)
-                                   : ::writev(fd, message.data(), count);
-  if (sent < 0) return fail_errno();
+  ssize_t sent = 0;
+  errno = 0;
+  if (is_custom()) {
+    // The function may change the list as it gets on.
+    std::vector<iovec> own(message.begin(), message.end());
+    sent = io_.writev(fd, own.data(), count, userdata_);
+  } else {
+    sent = ::writev(fd, message.data(), count);
+  }
+  if (sent < 0) return fail(errno != 0 ? errno : EIO);
   return {};
 }
 
