@@ -4,6 +4,7 @@
 // on threads of the session.
 #pragma once
 
+#include <cstdint>
 #include <expected>
 #include <memory>
 #include <string>
@@ -30,6 +31,9 @@ struct ServeSettings {
   unsigned request_queues = 1;
   // The name that the guest mounts, if the front-end does not know it; at most 36 bytes.
   std::string tag{};
+  // The longest notification (notifier.h) that goes to a guest which negotiates VIRTIO_FS_F_NOTIFICATION
+  // (Linux up to 6.18 does not), at least 2048 bytes; 0: it is not offered.
+  std::uint32_t notification_buffer = 64 * 1024;
 };
 
 class Session {

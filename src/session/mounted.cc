@@ -49,6 +49,8 @@ class MountedSession final : public Session {
     }
     // The kernel may want to write back what it has cached: requests are served until it is unmounted.
     const auto unmounted = mount_.unmount(Mount::Mode::lazy);
+    // A notification may wait in the kernel for a request, which must still be served for it to end.
+    engine_.set_notification_channel(nullptr);
     end_.set();
     for (std::thread& thread : threads) thread.join();
     if (!unmounted) return std::unexpected(unmounted.error());

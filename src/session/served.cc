@@ -43,8 +43,9 @@ std::expected<std::unique_ptr<Session>, std::string> Session::serve(FileSystem& 
   auto listener = settings.listening_fd >= 0 ? vhost_user::Listener::adopt(UniqueFd(settings.listening_fd))
                                              : vhost_user::Listener::bind(settings.socket_path);
   if (!listener) return std::unexpected(listener.error());
-  auto device =
-      virtiofs::Device::create(file_system, {.request_queues = settings.request_queues, .tag = settings.tag});
+  auto device = virtiofs::Device::create(file_system, {.request_queues = settings.request_queues,
+                                                       .tag = settings.tag,
+                                                       .notification_buffer = settings.notification_buffer});
   if (!device) return std::unexpected("cannot make the device: " + to_string(device.error()));
   auto session = std::make_unique<ServedSession>(std::move(*device), std::move(*listener));
   if (!session->usable()) return std::unexpected("no descriptors are left: raise the limit (ulimit -n)");
