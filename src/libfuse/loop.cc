@@ -1,10 +1,10 @@
 // fuse_session_loop and its kin: messages in, one at a time or in several threads.
 //
-// Of several threads one waits for a message at a time, so that a message wakes one thread and no more. The
-// end of the session wakes whoever waits, through the session's end_event().
+// The end of the session wakes whoever waits, through the session's end_event().
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include <array>
@@ -25,11 +25,36 @@ using namespace fusewire::libfuse;
 
 namespace {
 
-// Waits until `fd` is readable or the session ends.
-void wait_for_message(const fuse_session& session, int fd) {
-  std::array<pollfd, 2> watched{pollfd{fd, POLLIN, 0}, pollfd{session.end_event(), POLLIN, 0}};
-  poll(watched.data(), watched.size(), -1);
-}
+// Waits for a message or the end of the session, for one thread. Of several threads that wait for one device
+// the kernel wakes one a message.
+class Waiter {
+ public:
+  Waiter(const fuse_session& session, int fd) : fd_(fd), end_event_(session.end_event()) {
+    if (!session.device) return;
+    epoll_ = UniqueFd(epoll_create1(EPOLL_CLOEXEC));
+    if (!watch(fd_, EPOLLIN | EPOLLEXCLUSIVE) || !watch(end_event_, EPOLLIN)) epoll_.reset();
+  }
+  void wait() const {
+    if (epoll_) {
+      epoll_event event{};
+      epoll_wait(epoll_.get(), &event, 1, -1);
+      return;
+    }
+    std::array<pollfd, 2> watched{pollfd{fd_, POLLIN, 0}, pollfd{end_event_, POLLIN, 0}};
+    poll(watched.data(), watched.size(), -1);
+  }
+
+ private:
+  bool watch(int fd, std::uint32_t events) const {
+    epoll_event event{};
+    event.events = events;
+    return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
+  }
+
+  const int fd_;
+  const int end_event_;
+  UniqueFd epoll_;
+};
 
 // What a read that failed means: 0 the session is over, else -errno.
 int ended_by(fuse_session& session, int error) {
@@ -43,10 +68,10 @@ int ended_by(fuse_session& session, int error) {
 }
 
 // Reads one message into `room`, waiting for it. Its size; 0 the session is over; -errno.
-int receive(fuse_session& session, int fd, std::span<std::byte> room) {
+int receive(fuse_session& session, const Waiter& waiter, int fd, std::span<std::byte> room) {
   while (!session.ended()) {
     // Without O_NONBLOCK, and from a program's own source, reading must not come before there is something.
-    wait_for_message(session, fd);
+    waiter.wait();
     if (session.ended()) break;
     const auto size = session.channel.read(fd, room);
     if (size && *size < sizeof(fuse_in_header)) return *size == 0 ? 0 : -EIO;
@@ -127,14 +152,12 @@ class Crew {
       if (auto cloned = session_.device->clone()) own.emplace(*std::move(cloned));
     }
     const int fd = own ? own->fd() : session_.channel.fd();
+    const Waiter waiter(session_, fd);
     int result = 0;
     while (!session_.ended()) {
       MessageSlot* slot = session_.slots.take();
       const std::span<std::byte> room = slot->room();
-      {
-        const std::lock_guard turn(reader_);
-        result = receive(session_, fd, room);
-      }
+      result = receive_in_turn(waiter, fd, room);
       if (result <= 0) {
         session_.slots.give_back(slot);
         break;
@@ -147,6 +170,13 @@ class Crew {
     }
     session_.end(0);
     leave(result < 0 ? result : 0);
+  }
+
+  // A program's own source need not keep the messages of two readers apart.
+  int receive_in_turn(const Waiter& waiter, int fd, std::span<std::byte> room) {
+    if (!session_.channel.is_custom()) return receive(session_, waiter, fd, room);
+    const std::lock_guard turn(reader_);
+    return receive(session_, waiter, fd, room);
   }
 
   // Leaves somebody to wait for the next message, if there may be one more.
@@ -194,11 +224,12 @@ extern "C" {
 int fuse_session_loop(struct fuse_session* se) {
   if (se->serves_guest()) return finish(*se, serve_guest(*se, false));
   const NonBlocking mode(*se);
+  const Waiter waiter(*se, se->channel.fd());
   int result = 0;
   while (!se->ended()) {
     MessageSlot* slot = se->slots.take();
     const std::span<std::byte> room = slot->room();
-    result = receive(*se, se->channel.fd(), room);
+    result = receive(*se, waiter, se->channel.fd(), room);
     if (result <= 0) {
       se->slots.give_back(slot);
       break;
@@ -220,7 +251,7 @@ int fuse_session_receive_buf(struct fuse_session* se, struct fuse_buf* buf) {
   }
   buf->flags = static_cast<fuse_buf_flags>(0);
   // A program that made the descriptor non-blocking waits by itself.
-  if ((fcntl(fd, F_GETFL) & O_NONBLOCK) == 0) wait_for_message(*se, fd);
+  if ((fcntl(fd, F_GETFL) & O_NONBLOCK) == 0) Waiter(*se, fd).wait();
   if (se->ended()) return 0;
   const auto size = se->channel.read(fd, {static_cast<std::byte*>(buf->mem), fuse_session::kMessageSize});
   if (!size) return size.error().value == ENOENT ? -EINTR : ended_by(*se, size.error().value);
