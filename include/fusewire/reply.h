@@ -38,7 +38,7 @@ class ReplyBase {
   explicit ReplyBase(Slot& slot) : slot_(&slot) {}
   ~ReplyBase() = default;
 
-  // Each returns what Slot::done() returned.
+  // Each returns what Slot::done() returned, and ENOTCONN for a request that was given up.
   int send(int error, std::size_t body_size);
   int send_vectors(std::span<const iovec> body);
   int send_file(const FileRange& range);
@@ -53,6 +53,9 @@ class ReplyBase {
   std::size_t body_capacity() const;
 
  private:
+  // Takes the request out of the engine, to be answered; null when it was given up.
+  Slot* take_slot();
+
   Slot* slot_;
 };
 

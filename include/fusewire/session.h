@@ -4,6 +4,8 @@
 // on threads of the session.
 #pragma once
 
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <expected>
 #include <memory>
@@ -17,8 +19,14 @@ struct MountSettings {
   // Options as mount.fuse(8) documents them, separated by commas: "allow_other,fsname=x". Unknown ones are
   // refused by name.
   std::string options{};
-  // How many threads serve requests; at least 1.
-  unsigned threads = 4;
+  // The most threads that serve requests, started as they are needed; 1: only the one that run() is.
+  unsigned threads = 10;
+  bool clone_fd = false;      // a /dev/fuse for each thread
+  bool splice = true;         // large parts of files as answers are not copied
+  std::size_t max_write = 0;  // the most bytes in a WRITE or READ; 0: as many as the kernel allows
+  // How long the end waits for what the kernel still has to write back, and then for calls that are not
+  // answered yet. These are given up after it, and answering them later does nothing.
+  std::chrono::milliseconds grace{5000};
 };
 
 struct ServeSettings {
@@ -39,7 +47,9 @@ struct ServeSettings {
 class Session {
  public:
   // Mounts `file_system`, which must outlive the session, on a directory: with mount(2) as root, else through
-  // fusermount3. Errors are one line for the user.
+  // fusermount3. A mountpoint /dev/fd/N is an open /dev/fuse that somebody else has mounted; it becomes the
+  // session's. What a process of this user that died has left mounted there is taken away. Errors are one
+  // line for the user.
   static std::expected<std::unique_ptr<Session>, std::string> mount(FileSystem& file_system,
                                                                     const std::string& mountpoint,
                                                                     const MountSettings& settings = {});
@@ -50,13 +60,14 @@ class Session {
   // Serves requests until the file system is unmounted, the front-end has gone, or stop() was called. The
   // error says what else ended it.
   virtual std::expected<void, std::string> run() = 0;
-  // Makes run() return. From any thread, and from a signal handler.
+  // Makes run() return: what the kernel has cached is written back, and the mount taken away. From any
+  // thread, and from a signal handler.
   virtual void stop() = 0;
 
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
-  // Unmounts (lazily: who uses the file system gets ENOTCONN) and waits until every request is answered:
-  // those that wait are told to give up (ReplyBase::set_interrupt_handler). Ends with FileSystem::destroy().
+  // Unmounts (lazily: who uses the file system gets ENOTCONN), if run() has not done that. run() must not be
+  // running. Ends with FileSystem::destroy().
   virtual ~Session() = default;
 
  protected:

@@ -67,6 +67,11 @@ class Slot {
   virtual int done_with_file(RequestId unique, const FileRange& range);
   // The request is over and has no reply (FORGET, or one that cannot be answered).
   virtual void done_without_reply() = 0;
+  // In the place of the three, long after: the engine has given this request up (Engine::abandon), and now
+  // its Call has been answered or dropped. Engine and transport may be gone; the slot is the caller's own
+  // affair. A transport that abandons requests must let go of their slots and free them here. The default
+  // does nothing.
+  virtual void given_up() {}
 
  protected:
   // For a transport that uses slots again: gives back the memory that a long request made the slot take.
@@ -89,7 +94,21 @@ class Slot {
   static constexpr std::size_t kMaxHead = std::size_t{256} * 1024;
   static constexpr std::size_t kInlineHead = 344;  // header, arguments and a NAME_MAX name
 
+  // Whose the request is. The answering thread and Engine::abandon both want it; one of them gets it.
+  enum class Hold : std::uint8_t { served, answering, abandoned };
+  // False when the request has been abandoned.
+  bool claim() {
+    Hold expected = Hold::served;
+    return hold_.compare_exchange_strong(expected, Hold::answering, std::memory_order_acq_rel);
+  }
+  bool abandon() {
+    Hold expected = Hold::served;
+    return hold_.compare_exchange_strong(expected, Hold::abandoned, std::memory_order_acq_rel);
+  }
+  void unclaim() { hold_.store(Hold::served, std::memory_order_release); }
+
   // The engine's record of the request while it is in flight (engine.h and in_flight.h).
+  std::atomic<Hold> hold_{Hold::served};
   Engine* engine_ = nullptr;
   RequestId unique_{};
   std::uint32_t opcode_ = 0;

@@ -89,19 +89,27 @@ UniqueFd receive_fd(int socket) {
 
 }  // namespace
 
-std::expected<UniqueFd, std::string> fusermount_mount(const std::string& mountpoint,
-                                                      const std::string& options) {
+FusermountKeeper::~FusermountKeeper() {
+  if (pid_ < 0) return;
+  socket_.reset();
+  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  }
+}
+
+std::expected<Fusermounted, std::string> fusermount_mount(const std::string& mountpoint,
+                                                          const std::string& options, bool keeps) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return failed("socketpair", errno);
-  const UniqueFd ours(ends[0]);
+  UniqueFd ours(ends[0]);
   UniqueFd theirs(ends[1]);
   const auto pid = start({"-o", options, "--", mountpoint}, theirs.get());
   if (!pid) return std::unexpected(pid.error());
   theirs.reset();  // so that its end ends our waiting
   UniqueFd fuse = receive_fd(ours.get());
+  if (keeps && fuse) return Fusermounted{std::move(fuse), FusermountKeeper(*pid, std::move(ours))};
   if (auto done = finish(*pid); !done) return std::unexpected(done.error());
   if (!fuse) return std::unexpected("fusermount3 sent no descriptor");
-  return fuse;
+  return Fusermounted{std::move(fuse), {}};
 }
 
 std::expected<void, std::string> fusermount_unmount(const std::string& mountpoint, bool lazy) {

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "base/log.h"
+#include "devfuse/dead_mount.h"
 #include "devfuse/fusermount.h"
 
 namespace fusewire::devfuse {
@@ -19,7 +20,8 @@ std::unexpected<std::string> failed(const std::string& what, int error) {
 
 std::expected<void, std::string> mount_as_root(const std::string& path, const MountOptions& options,
                                                const Channel& channel) {
-  const std::string type = options.subtype.empty() ? "fuse" : "fuse." + options.subtype;
+  std::string type = options.block_device ? "fuseblk" : "fuse";
+  if (!options.subtype.empty()) type += "." + options.subtype;
   const std::string source = options.fsname.empty() ? "fuse" : options.fsname;
   const std::string data = kernel_data(options, channel.fd(), S_IFDIR, getuid(), getgid());
   if (::mount(source.c_str(), path.c_str(), type.c_str(), options.flags, data.c_str()) != 0)
@@ -27,14 +29,19 @@ std::expected<void, std::string> mount_as_root(const std::string& path, const Mo
   return {};
 }
 
-std::expected<Channel, std::string> mount_channel(const std::string& path, const MountOptions& options,
+struct Mounted {
+  Channel channel;
+  FusermountKeeper keeper;
+};
+
+std::expected<Mounted, std::string> mount_channel(const std::string& path, const MountOptions& options,
                                                   bool by_fusermount) {
   if (by_fusermount) {
-    auto fd = fusermount_mount(path, list_of(options));
-    if (!fd) return std::unexpected(fmt::format("mounting on {}: {}", path, fd.error()));
-    auto channel = Channel::adopt(std::move(*fd));
+    auto mounted = fusermount_mount(path, list_of(options), options.auto_unmount);
+    if (!mounted) return std::unexpected(fmt::format("mounting on {}: {}", path, mounted.error()));
+    auto channel = Channel::adopt(std::move(mounted->fuse));
     if (!channel) return failed("/dev/fuse", channel.error().value);
-    return std::move(*channel);
+    return Mounted{std::move(*channel), std::move(mounted->keeper)};
   }
   auto channel = Channel::open();
   if (!channel) {
@@ -43,7 +50,7 @@ std::expected<Channel, std::string> mount_channel(const std::string& path, const
   }
   if (auto mounted = mount_as_root(path, options, *channel); !mounted)
     return std::unexpected(mounted.error());
-  return std::move(*channel);
+  return Mounted{std::move(*channel), {}};
 }
 
 }  // namespace
@@ -68,21 +75,23 @@ std::expected<std::string, std::string> Mount::resolve(const std::string& mountp
 
 std::expected<Mount::Made, std::string> Mount::create(const std::string& mountpoint,
                                                       const MountOptions& options) {
+  if (auto clear = clear_dead_mount(mountpoint); !clear) return std::unexpected(clear.error());
   auto path = resolve(mountpoint);
   if (!path) return std::unexpected(path.error());
-  const bool by_fusermount = geteuid() != 0;
-  auto channel = mount_channel(*path, options, by_fusermount);
-  if (!channel) return std::unexpected(channel.error());
+  const bool by_fusermount = geteuid() != 0 || options.auto_unmount;
+  auto mounted = mount_channel(*path, options, by_fusermount);
+  if (!mounted) return std::unexpected(mounted.error());
   // From here on the destructor unmounts. Who it is cannot be asked for before; without it nothing is ours.
   const auto identity = identify(*path);
   if (!identity) return failed("looking at the new mount on " + *path, identity.error().value);
-  Mount mount(*std::move(path), by_fusermount);
+  Mount mount(*std::move(path), by_fusermount, std::move(mounted->keeper));
   mount.identity_ = *identity;
-  return Made{std::move(mount), std::move(*channel)};
+  return Made{std::move(mount), std::move(mounted->channel)};
 }
 
 Mount::Mount(Mount&& other) noexcept
-    : mountpoint_(std::exchange(other.mountpoint_, std::string())),
+    : keeper_(std::move(other.keeper_)),
+      mountpoint_(std::exchange(other.mountpoint_, std::string())),
       by_fusermount_(other.by_fusermount_),
       identity_(other.identity_) {}
 

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "devfuse/channel.h"
+#include "devfuse/fusermount.h"
 #include "devfuse/mount_options.h"
 
 namespace fusewire::devfuse {
@@ -21,7 +22,8 @@ class Mount {
   struct Made;
   // The absolute path of a directory to mount on, or a text that says why it cannot be one. Changes nothing.
   static std::expected<std::string, std::string> resolve(const std::string& mountpoint);
-  // Mounts on the directory `mountpoint`. The errors are texts that say what to do.
+  // Mounts on the directory `mountpoint`. What is left there of a file system of ours whose process has died
+  // is taken away first. The errors are texts that say what to do.
   static std::expected<Made, std::string> create(const std::string& mountpoint, const MountOptions& options);
 
   Mount(Mount&& other) noexcept;
@@ -55,10 +57,11 @@ class Mount {
   };
   static Result<Identity> identify(const std::string& path);
 
-  Mount(std::string mountpoint, bool by_fusermount)
-      : mountpoint_(std::move(mountpoint)), by_fusermount_(by_fusermount) {}
+  Mount(std::string mountpoint, bool by_fusermount, FusermountKeeper keeper)
+      : keeper_(std::move(keeper)), mountpoint_(std::move(mountpoint)), by_fusermount_(by_fusermount) {}
 
-  std::string mountpoint_;  // empty: moved from
+  FusermountKeeper keeper_;  // goes when we have unmounted
+  std::string mountpoint_;   // empty: moved from
   bool by_fusermount_;
   Identity identity_;
 };

@@ -52,10 +52,6 @@ constexpr Refused kRefused[] = {
     {"rootmode", "is set by the program that mounts"},
     {"user_id", "is set by the program that mounts"},
     {"group_id", "is set by the program that mounts"},
-    {"allow_root", "is not supported: allow_other lets root in, and with it every user"},
-    {"auto_unmount", "is not supported: after a crash, unmount with fusermount3 -u or umount"},
-    {"blkdev", "is not supported: there is no block device below"},
-    {"blksize", "is not supported: there is no block device below"},
 };
 
 constexpr std::string_view kSecurity[] = {"context", "fscontext", "defcontext", "rootcontext"};
@@ -97,12 +93,12 @@ std::expected<void, std::string> set_value(std::string_view name, std::string_vi
     options.subtype = value;
     return {};
   }
-  if (name == "max_read") {
+  if (name == "max_read" || name == "blksize") {
     std::uint32_t number = 0;
     const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
     if (error != std::errc() || end != value.data() + value.size())
-      return bad(fmt::format("max_read={} is no number of bytes", value));
-    options.max_read = number;
+      return bad(fmt::format("{}={} is no number of bytes", name, value));
+    (name == "max_read" ? options.max_read : options.block_size) = number;
     return {};
   }
   if (std::ranges::find(kSecurity, name) != std::end(kSecurity)) {
@@ -111,6 +107,15 @@ std::expected<void, std::string> set_value(std::string_view name, std::string_vi
     return {};
   }
   return bad(fmt::format("there is no mount option {}", name));
+}
+
+bool* wish_of(std::string_view name, MountOptions& options) {
+  if (name == "allow_other") return &options.allow_other;
+  if (name == "allow_root") return &options.allow_root;
+  if (name == "auto_unmount") return &options.auto_unmount;
+  if (name == "blkdev") return &options.block_device;
+  if (name == "default_permissions") return &options.default_permissions;
+  return nullptr;
 }
 
 std::expected<void, std::string> apply_one(std::string_view option, MountOptions& options) {
@@ -123,13 +128,11 @@ std::expected<void, std::string> apply_one(std::string_view option, MountOptions
   if (equals == std::string_view::npos) {
     if (const auto* flag = find<Flag>(kFlags, name)) {
       options.flags = flag->on ? options.flags | flag->bit : options.flags & ~flag->bit;
-    } else if (name == "allow_other") {
-      options.allow_other = true;
-    } else if (name == "default_permissions") {
-      options.default_permissions = true;
+    } else if (bool* wish = wish_of(name, options)) {
+      *wish = true;
     } else if (std::ranges::find(kIgnored, name) == std::end(kIgnored)) {
       const bool needs_value = name == "fsname" || name == "subtype" || name == "max_read" ||
-                               std::ranges::find(kSecurity, name) != std::end(kSecurity);
+                               name == "blksize" || std::ranges::find(kSecurity, name) != std::end(kSecurity);
       return bad(needs_value ? fmt::format("the mount option {} needs a value", name)
                              : fmt::format("there is no mount option {}", name));
     }
@@ -153,6 +156,11 @@ std::expected<void, std::string> apply(std::string_view list, MountOptions& opti
     if (option.empty()) continue;
     if (auto done = apply_one(option, options); !done) return done;
   }
+  if (options.allow_other && options.allow_root)
+    return bad("the mount options allow_other and allow_root exclude each other");
+  if (options.block_device && options.fsname.empty())
+    return bad("the mount option blkdev needs fsname=DEVICE");
+  if (options.block_size && !options.block_device) return bad("the mount option blksize needs blkdev");
   return {};
 }
 
@@ -174,7 +182,10 @@ std::string list_of(const MountOptions& options) {
     if (flag.bit != MS_RDONLY && flag.on == on && (on || by_default)) append(list, flag.name);
   }
   if (options.default_permissions) append(list, "default_permissions");
-  if (options.allow_other) append(list, "allow_other");
+  if (options.allow_other || options.allow_root) append(list, "allow_other");
+  if (options.auto_unmount) append(list, "auto_unmount");
+  if (options.block_device) append(list, "blkdev");
+  if (options.block_size) append(list, fmt::format("blksize={}", *options.block_size));
   if (options.max_read) append(list, fmt::format("max_read={}", *options.max_read));
   if (!options.fsname.empty()) append(list, "fsname=" + escaped(options.fsname));
   if (!options.subtype.empty()) append(list, "subtype=" + escaped(options.subtype));
@@ -186,7 +197,8 @@ std::string kernel_data(const MountOptions& options, int fd, mode_t root_mode, u
   std::string data =
       fmt::format("fd={},rootmode={:o},user_id={},group_id={}", fd, root_mode & S_IFMT, uid, gid);
   if (options.default_permissions) append(data, "default_permissions");
-  if (options.allow_other) append(data, "allow_other");
+  if (options.allow_other || options.allow_root) append(data, "allow_other");
+  if (options.block_size) append(data, fmt::format("blksize={}", *options.block_size));
   if (options.max_read) append(data, fmt::format("max_read={}", *options.max_read));
   if (!options.security.empty()) append(data, options.security);
   return data;

@@ -17,6 +17,10 @@ struct MountOptions {
   // "dev").
   unsigned long flags = MS_NOSUID | MS_NODEV;
   bool allow_other = false;
+  bool allow_root = false;    // allow_other for the kernel; whoever serves refuses the others (server.h)
+  bool auto_unmount = false;  // fusermount3 stays, and unmounts when we have gone
+  bool block_device = false;  // the type is fuseblk, fsname the device
+  std::optional<std::uint32_t> block_size;
   bool default_permissions = false;
   std::optional<std::uint32_t> max_read;
   std::string fsname;   // the first column of /proc/mounts

@@ -71,12 +71,26 @@ TEST(MountOptions, Unknown_IsRefusedByName) {
 }
 
 TEST(MountOptions, WhatIsNotForUsers_IsRefusedWithTheReason) {
-  for (const char* name : {"fd=3", "rootmode=40000", "user_id=0", "group_id=0", "allow_root", "auto_unmount",
-                           "blkdev", "blksize=512"}) {
+  for (const char* name : {"fd=3", "rootmode=40000", "user_id=0", "group_id=0"}) {
     const std::string text = refused(name);
     EXPECT_THAT(text, HasSubstr(std::string(name).substr(0, std::string_view(name).find('='))));
-    EXPECT_THAT(text, testing::AnyOf(HasSubstr("is set by"), HasSubstr("is not supported"))) << name;
+    EXPECT_THAT(text, HasSubstr("is set by")) << name;
   }
+}
+
+TEST(MountOptions, AllowRoot_IsAllowOtherForTheKernel) {
+  const MountOptions options = accepted("allow_root,auto_unmount");
+  EXPECT_TRUE(options.allow_root);
+  EXPECT_THAT(list_of(options), HasSubstr("allow_other,auto_unmount"));
+  EXPECT_THAT(kernel_data(options, 3, 0, 0, 0), HasSubstr(",allow_other"));
+  EXPECT_THAT(refused("allow_root,allow_other"), HasSubstr("exclude each other"));
+}
+
+TEST(MountOptions, BlockDevice_NeedsItsName) {
+  const MountOptions options = accepted("blkdev,fsname=/dev/loop0,blksize=512");
+  EXPECT_THAT(kernel_data(options, 3, 0, 0, 0), HasSubstr(",blksize=512"));
+  EXPECT_THAT(refused("blkdev"), HasSubstr("fsname="));
+  EXPECT_THAT(refused("blksize=512"), HasSubstr("blkdev"));
 }
 
 TEST(MountOptions, List_ForFusermount_ReadsBackAsTheSameOptions) {

@@ -107,6 +107,7 @@ void Engine::initialize(Slot& slot, const fuse_init_in& in) {
                                                      negotiation.offered(Cap::has_expire_only),
                                                      negotiation.offered(Cap::has_resend)));
   negotiation.notifier_ = notifier_;
+  if (transport_.abort_error) negotiation.want(Cap::abort_error);
   int error = 0;
   try {
     if (const auto ready = file_system_.init(negotiation); !ready) error = ready.error().value;
@@ -124,6 +125,7 @@ void Engine::initialize(Slot& slot, const fuse_init_in& in) {
     notifier_->disconnect();
     return answer_error(slot, error);
   }
+  negotiation.max_write = std::min(negotiation.max_write, transport_.max_write);
   setxattr_ext_ = negotiation.enabled(Cap::setxattr_ext);
   security_ctx_ = negotiation.enabled(Cap::security_ctx);
   initialized_.store(true, std::memory_order_release);
@@ -155,6 +157,11 @@ void Engine::reset() {
   in_flight_.exclusive([this] { forget_kernel(); });
 }
 
+std::size_t Engine::abandon(std::chrono::milliseconds grace) {
+  flush_pending_interrupts(std::nullopt);
+  return in_flight_.exclusive_abandoning(grace, [this] { forget_kernel(); });
+}
+
 void Engine::end_waits(unsigned queue) {
   flush_pending_interrupts(queue);
   in_flight_.interrupt_queue(queue);
@@ -162,6 +169,7 @@ void Engine::end_waits(unsigned queue) {
 
 // What FUSE_NOTIFY_RETRIEVE asked for; its id is the request's. The kernel waits for no answer.
 void Engine::serve_notify_reply(Slot& slot, const fuse_in_header& in) {
+  slot.claim();  // nobody else's: it ends here
   in_flight_.enter(slot);
   // SAFETY: relaxed, as in serve().
   if (initialized_.load(std::memory_order_relaxed)) {

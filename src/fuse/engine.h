@@ -9,7 +9,9 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -50,6 +52,18 @@ class Engine {
   // way, so that the transport must have them end (by an abort of the connection, say). From any thread but
   // one inside submit().
   void set_notification_channel(NotificationChannel* channel) { outbox_->set_channel(channel); }
+
+  // As reset(), but waits no longer than `grace`: requests that are not answered until then are given up. To
+  // answer them later is allowed and does nothing, even after the engine is gone; see Slot::given_up. Returns
+  // how many they are. No thread may be inside submit().
+  std::size_t abandon(std::chrono::milliseconds grace);
+
+  // What the transport is able to do; holds from the next INIT on.
+  struct Transport {
+    std::uint32_t max_write = UINT32_MAX;  // bounds what the file system asks for
+    bool abort_error = false;              // FUSE_ABORT_ERROR: it tells an abort from an unmount
+  };
+  void set_transport(const Transport& transport) { transport_ = transport; }
 
   // True between a successful INIT and DESTROY or reset().
   bool initialized() const { return initialized_.load(std::memory_order_acquire); }
@@ -93,8 +107,9 @@ class Engine {
 
   // For ReplyBase: the request is about to be answered.
   void finish(Slot& slot) { in_flight_.leave(slot); }
-  void set_interrupt_handler(Slot& slot, std::function<void(InterruptReason)> handler) {
-    in_flight_.set_interrupt_handler(slot, std::move(handler));
+  std::optional<InterruptReason> set_interrupt_handler(Slot& slot,
+                                                       std::function<void(InterruptReason)>& handler) {
+    return in_flight_.set_interrupt_handler(slot, handler);
   }
 
   // INTERRUPTs that came before their request, waiting for it or for any other one.
@@ -107,6 +122,7 @@ class Engine {
   void flush_pending_interrupts(std::optional<unsigned> queue);
 
   FileSystem& file_system_;
+  Transport transport_;
   InFlight in_flight_;
   std::atomic<bool> initialized_{false};
   const std::shared_ptr<Outbox> outbox_ = std::make_shared<Outbox>();

@@ -1,5 +1,6 @@
 #include "fuse/in_flight.h"
 
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -33,23 +34,74 @@ void InFlight::leave(Slot& slot) {
   if (shard.closed && shard.first == nullptr) shard.changed.notify_all();
 }
 
-void InFlight::exclusive(const std::function<void()>& section) {
-  ThreadWork::finish_all_of_this_thread();
-  const std::lock_guard one_at_a_time(exclusive_mutex_);
+void InFlight::close() {
   for (Shard& shard : shards_) {
     const std::lock_guard lock(shard.mutex);
     shard.closed = true;
   }
   interrupt_queue(std::nullopt);
+}
+
+void InFlight::open() {
+  for (Shard& shard : shards_) {
+    const std::lock_guard lock(shard.mutex);
+    shard.closed = false;
+    shard.changed.notify_all();
+  }
+}
+
+void InFlight::exclusive(const std::function<void()>& section) {
+  ThreadWork::finish_all_of_this_thread();
+  const std::lock_guard one_at_a_time(exclusive_mutex_);
+  close();
   for (Shard& shard : shards_) {
     std::unique_lock lock(shard.mutex);
     shard.changed.wait(lock, [&] { return shard.first == nullptr; });
   }
   section();
+  open();
+}
+
+std::size_t InFlight::exclusive_abandoning(std::chrono::milliseconds grace,
+                                           const std::function<void()>& section) {
+  ThreadWork::finish_all_of_this_thread();
+  const std::lock_guard one_at_a_time(exclusive_mutex_);
+  close();
+  const auto deadline = std::chrono::steady_clock::now() + grace;
+  std::size_t abandoned = 0;
   for (Shard& shard : shards_) {
-    const std::lock_guard lock(shard.mutex);
-    shard.closed = false;
-    shard.changed.notify_all();
+    std::unique_lock lock(shard.mutex);
+    if (shard.changed.wait_until(lock, deadline, [&] { return shard.first == nullptr; })) continue;
+    lock.unlock();
+    abandoned += abandon_all(shard);
+  }
+  section();
+  open();
+  return abandoned;
+}
+
+std::size_t InFlight::abandon_all(Shard& shard) {
+  std::vector<std::function<void(InterruptReason)>> handlers;  // destroyed without the lock
+  std::size_t abandoned = 0;
+  for (;;) {
+    {
+      const std::lock_guard lock(shard.mutex);
+      for (Slot* slot = shard.first; slot != nullptr;) {
+        Slot* const next = slot->next_;
+        handlers.push_back(std::exchange(slot->on_interrupt_, nullptr));
+        Slot* const previous = slot->previous_;
+        // Nothing of the slot may be touched once it is abandoned. One that is just being answered leaves by
+        // itself, and soon.
+        if (slot->abandon()) {
+          ++abandoned;
+          if (next != nullptr) next->previous_ = previous;
+          (previous != nullptr ? previous->next_ : shard.first) = next;
+        }
+        slot = next;
+      }
+      if (shard.first == nullptr) return abandoned;
+    }
+    std::this_thread::yield();
   }
 }
 
@@ -86,17 +138,14 @@ void InFlight::interrupt_queue(std::optional<unsigned> queue) {
   }
 }
 
-void InFlight::set_interrupt_handler(Slot& slot, std::function<void(InterruptReason)> handler) {
+std::optional<InterruptReason> InFlight::set_interrupt_handler(
+    Slot& slot, std::function<void(InterruptReason)>& handler) {
   Shard& shard = shard_of(slot);
-  std::unique_lock lock(shard.mutex);
+  const std::lock_guard lock(shard.mutex);
   // SAFETY: relaxed, the flag is written under this lock.
-  if (!slot.interrupted_.load(std::memory_order_relaxed)) {
-    slot.on_interrupt_ = std::move(handler);
-    return;
-  }
-  const InterruptReason reason = slot.interrupt_reason_;
-  lock.unlock();
-  handler(reason);
+  if (slot.interrupted_.load(std::memory_order_relaxed)) return slot.interrupt_reason_;
+  slot.on_interrupt_.swap(handler);
+  return std::nullopt;
 }
 
 }  // namespace fusewire

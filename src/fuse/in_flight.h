@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <mutex>
@@ -30,12 +31,18 @@ class InFlight {
   // is in flight.
   void exclusive(const std::function<void()>& section);
 
+  // The same with an end: requests that are still in flight after `grace` are abandoned (Slot::abandon), and
+  // how many these were is returned. Nothing touches them or this object for their sake later.
+  std::size_t exclusive_abandoning(std::chrono::milliseconds grace, const std::function<void()>& section);
+
   // Interrupts the request `unique`; false when it is not in flight.
   bool interrupt(RequestId unique);
   // Interrupts the requests of `queue` (nullopt: of all) because the device stops.
   void interrupt_queue(std::optional<unsigned> queue);
-  // See ReplyBase::set_interrupt_handler.
-  void set_interrupt_handler(Slot& slot, std::function<void(InterruptReason)> handler);
+  // See ReplyBase::set_interrupt_handler. Takes the handler, or, where it is already time to call it, says
+  // why.
+  std::optional<InterruptReason> set_interrupt_handler(Slot& slot,
+                                                       std::function<void(InterruptReason)>& handler);
 
  private:
   struct alignas(64) Shard {
@@ -44,6 +51,10 @@ class InFlight {
     Slot* first = nullptr;
     bool closed = false;
   };
+  // Keeps new requests waiting, and interrupts the others; and lets them in again.
+  void close();
+  void open();
+  static std::size_t abandon_all(Shard& shard);
   Shard& shard_of(const Slot& slot) { return shards_[slot.queue % shards_.size()]; }
 
   // Interrupts what `matches` in one shard; the handlers run without its lock. Returns how many matched.

@@ -12,31 +12,39 @@ bool ReplyBase::interrupted() const {
 }
 
 void ReplyBase::set_interrupt_handler(std::function<void(InterruptReason)> handler) {
-  slot_->engine_->set_interrupt_handler(*slot_, std::move(handler));
+  if (!slot_->claim()) return handler(InterruptReason::stopping);  // the engine may be gone
+  const auto already = slot_->engine_->set_interrupt_handler(*slot_, handler);
+  slot_->unclaim();
+  if (already) handler(*already);
+}
+
+Slot* ReplyBase::take_slot() {
+  Slot* slot = std::exchange(slot_, nullptr);
+  if (!slot->claim()) {
+    slot->given_up();
+    return nullptr;
+  }
+  slot->engine_->finish(*slot);
+  return slot;
 }
 
 int ReplyBase::send(int error, std::size_t body_size) {
-  Slot* slot = std::exchange(slot_, nullptr);
-  slot->engine_->finish(*slot);
-  return slot->done(slot->unique_, error, body_size);
+  Slot* slot = take_slot();
+  return slot == nullptr ? ENOTCONN : slot->done(slot->unique_, error, body_size);
 }
 
 int ReplyBase::send_vectors(std::span<const iovec> body) {
-  Slot* slot = std::exchange(slot_, nullptr);
-  slot->engine_->finish(*slot);
-  return slot->done_with(slot->unique_, body);
+  Slot* slot = take_slot();
+  return slot == nullptr ? ENOTCONN : slot->done_with(slot->unique_, body);
 }
 
 int ReplyBase::send_file(const FileRange& range) {
-  Slot* slot = std::exchange(slot_, nullptr);
-  slot->engine_->finish(*slot);
-  return slot->done_with_file(slot->unique_, range);
+  Slot* slot = take_slot();
+  return slot == nullptr ? ENOTCONN : slot->done_with_file(slot->unique_, range);
 }
 
 void ReplyBase::send_none() {
-  Slot* slot = std::exchange(slot_, nullptr);
-  slot->engine_->finish(*slot);
-  slot->done_without_reply();
+  if (Slot* slot = take_slot()) slot->done_without_reply();
 }
 
 void ReplyBase::send_dropped() {

@@ -9,6 +9,7 @@ namespace fusewire {
 
 void Slot::begin(Engine& engine) {
   engine_ = &engine;
+  unclaim();
   unique_ = RequestId{};
   opcode_ = 0;
   interrupted_.store(false, std::memory_order_relaxed);  // SAFETY: nobody else knows the request yet

@@ -1,97 +1,141 @@
-// A session on a mount of this host: threads that take requests from /dev/fuse and serve them.
+// A session on a mount of this host: a mount, an engine and the server between them.
+#include <fmt/format.h>
 #include <poll.h>
+#include <signal.h>
 
-#include <algorithm>
-#include <array>
-#include <atomic>
-#include <cerrno>
+#include <charconv>
+#include <condition_variable>
+#include <mutex>
+#include <string_view>
 #include <thread>
-#include <utility>
-#include <vector>
 
+#include "base/log.h"
 #include "devfuse/mount.h"
 #include "devfuse/notification_channel.h"
+#include "devfuse/server.h"
 #include "fuse/engine.h"
 #include "fusewire/session.h"
-#include "session/channel_slots.h"
 #include "session/stop_event.h"
 
 namespace fusewire {
 namespace {
 
+using devfuse::Channel;
 using devfuse::Mount;
+using devfuse::Server;
 using session::StopEvent;
 
 class MountedSession final : public Session {
  public:
-  MountedSession(FileSystem& file_system, Mount::Made made, unsigned threads)
-      : threads_(std::max(threads, 1U)),
-        channel_(std::move(made.channel)),
-        notifications_(channel_),
-        slots_(channel_),
-        engine_(file_system),
-        mount_(std::move(made.mount)) {
-    engine_.set_notification_channel(&notifications_);
-  }
+  MountedSession(FileSystem& file_system, std::chrono::milliseconds grace, StopEvent stop)
+      : engine_(file_system), grace_(grace), stop_(std::move(stop)) {}
   ~MountedSession() override {
-    (void)mount_.unmount(Mount::Mode::lazy);  // what run() could not, it cannot either
-    engine_.reset();
     engine_.set_notification_channel(nullptr);
+    // Closed first: unmounting may wait for requests that nobody serves any more.
+    server_.reset();
   }
 
-  bool usable() const { return stop_ && end_; }
-
-  std::expected<void, std::string> run() override {
-    std::vector<std::thread> threads;
-    for (unsigned i = 0; i < threads_; ++i) threads.emplace_back([this] { serve_requests(); });
-    std::array<pollfd, 2> watched{pollfd{stop_.fd(), POLLIN, 0}, pollfd{end_.fd(), POLLIN, 0}};
-    while (::poll(watched.data(), watched.size(), -1) < 0 && errno == EINTR) {
-    }
-    // The kernel may want to write back what it has cached: requests are served until it is unmounted.
-    const auto unmounted = mount_.unmount(Mount::Mode::lazy);
-    // A notification may wait in the kernel for a request, which must still be served for it to end.
-    engine_.set_notification_channel(nullptr);
-    end_.set();
-    for (std::thread& thread : threads) thread.join();
-    if (!unmounted) return std::unexpected(unmounted.error());
-    if (const int error = failed_.load(); error != 0) {
-      return std::unexpected("reading from /dev/fuse failed: " + to_string(Errno{error}));
-    }
+  std::expected<void, std::string> start(std::optional<Mount> mount, Channel channel,
+                                         const devfuse::ServerOptions& options) {
+    if (mount) mount_.emplace(*std::move(mount));
+    auto server = Server::create(engine_, std::move(channel), options);
+    if (!server) return std::unexpected(fmt::format("serving /dev/fuse: {}", to_string(server.error())));
+    server_ = std::move(*server);
+    notifications_.emplace(server_->channel());
+    engine_.set_notification_channel(&*notifications_);
     return {};
   }
-  void stop() override { stop_.set(); }
 
- private:
-  void serve_requests() {
-    for (;;) {
-      std::array<pollfd, 2> watched{pollfd{channel_.fd(), POLLIN, 0}, pollfd{end_.fd(), POLLIN, 0}};
-      if (::poll(watched.data(), watched.size(), -1) < 0) continue;  // EINTR
-      if (watched[1].revents != 0) return;
-      const auto slot = slots_.receive();
-      if (slot) {
-        engine_.submit(**slot);
-        continue;
-      }
-      const int error = slot.error().value;
-      // Another thread has taken the request, or nobody waits for it any more.
-      if (error == EAGAIN || error == EINTR || error == ENOENT) continue;
-      if (error != ENODEV) failed_.store(error);  // ENODEV: unmounted, or aborted
-      end_.set();
-      return;
+  std::expected<void, std::string> run() override {
+    if (!server_) return std::unexpected("the session has ended already");
+    // Signals are for the caller's threads.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    std::thread ender([this] { end_when_told(); });
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+
+    const Server::Ending ending = server_->run();
+    const Errno error = server_->error();
+    engine_.set_notification_channel(nullptr);
+    std::unique_ptr<Server> server;
+    {
+      const std::lock_guard lock(mutex_);
+      over_ = true;
+      server = std::move(server_);
     }
+    changed_.notify_all();
+    // Closing the channels ends what still waits for an answer, the write-back among it.
+    server.reset();
+    stop_.set();
+    ender.join();
+    return outcome(ending, error);
   }
 
-  const unsigned threads_;
-  StopEvent stop_;  // somebody wants run() to end
-  StopEvent end_;   // the threads are to end
-  std::atomic<int> failed_{0};
-  // In the order of their use of each other: the engine waits for the slots, which send over the channel.
-  devfuse::Channel channel_;
-  devfuse::NotificationChannel notifications_;
-  session::ChannelSlots slots_;
+  void stop() override {
+    stopped_.store(true);
+    stop_.set();
+  }
+
+ private:
+  std::expected<void, std::string> outcome(Server::Ending ending, Errno error) const {
+    if (stopped_.load() || ending == Server::Ending::unmounted || ending == Server::Ending::stopped)
+      return {};
+    if (ending == Server::Ending::aborted)
+      return std::unexpected("the kernel's connection was aborted (/sys/fs/fuse/connections)");
+    return std::unexpected(fmt::format("reading /dev/fuse failed: {}", to_string(error)));
+  }
+
+  // The thread that stop() wakes: has everything written while the server still serves, unmounts, and ends
+  // the server. A write-back that does not end is not waited for.
+  void end_when_told() {
+    pollfd event{stop_.fd(), POLLIN, 0};
+    while (poll(&event, 1, -1) < 0 && errno == EINTR) {
+    }
+    std::unique_lock lock(mutex_);
+    if (over_) return;
+    bool written = false;
+    std::thread writer([this, &written] {
+      if (mount_) {
+        mount_->write_back();
+        if (auto done = mount_->unmount(Mount::Mode::lazy); !done) log::error("{}", done.error());
+      }
+      // A notification may wait in the kernel for a request, which must still be served for it to end.
+      engine_.set_notification_channel(nullptr);
+      const std::lock_guard writing(mutex_);
+      written = true;
+      changed_.notify_all();
+    });
+    if (!changed_.wait_for(lock, grace_, [&] { return written || over_; }))
+      log::warn("the kernel could not write back all that it caches");
+    if (!over_) server_->stop();
+    lock.unlock();
+    writer.join();
+  }
+
   Engine engine_;
-  Mount mount_;
+  std::optional<Mount> mount_;  // none: somebody else's
+  std::optional<devfuse::NotificationChannel> notifications_;
+  const std::chrono::milliseconds grace_;
+  const StopEvent stop_;
+  std::atomic<bool> stopped_{false};
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool over_ = false;               // the server has ended
+  std::unique_ptr<Server> server_;  // gone after run()
 };
+
+// N of /dev/fd/N.
+std::optional<int> descriptor_of(std::string_view mountpoint) {
+  constexpr std::string_view kPrefix = "/dev/fd/";
+  if (!mountpoint.starts_with(kPrefix)) return std::nullopt;
+  mountpoint.remove_prefix(kPrefix.size());
+  int fd = -1;
+  const auto [end, error] = std::from_chars(mountpoint.data(), mountpoint.data() + mountpoint.size(), fd);
+  if (error != std::errc() || end != mountpoint.data() + mountpoint.size() || fd < 0) return std::nullopt;
+  return fd;
+}
 
 }  // namespace
 
@@ -99,14 +143,35 @@ std::expected<std::unique_ptr<Session>, std::string> Session::mount(FileSystem& 
                                                                     const std::string& mountpoint,
                                                                     const MountSettings& settings) {
   devfuse::MountOptions options;
-  if (const auto parsed = devfuse::apply(settings.options, options); !parsed) {
-    return std::unexpected(parsed.error());
+  if (auto applied = devfuse::apply(settings.options, options); !applied)
+    return std::unexpected(std::move(applied.error()));
+  if (settings.threads == 0) return std::unexpected("threads must be 1 or more");
+  StopEvent stop;
+  if (!stop) return std::unexpected("no descriptors are left: raise the limit (ulimit -n)");
+  auto made_session = std::make_unique<MountedSession>(file_system, settings.grace, std::move(stop));
+
+  std::optional<Mount> mount;
+  std::optional<Channel> channel;
+  if (const auto fd = descriptor_of(mountpoint)) {
+    auto adopted = Channel::adopt(UniqueFd(*fd));
+    if (!adopted) return std::unexpected(fmt::format("{}: {}", mountpoint, to_string(adopted.error())));
+    channel = std::move(*adopted);
+  } else {
+    auto made = Mount::create(mountpoint, options);
+    if (!made) return std::unexpected(std::move(made.error()));
+    mount.emplace(std::move(made->mount));
+    channel = std::move(made->channel);
   }
-  auto made = Mount::create(mountpoint, options);
-  if (!made) return std::unexpected(made.error());
-  auto session = std::make_unique<MountedSession>(file_system, std::move(*made), settings.threads);
-  if (!session->usable()) return std::unexpected("no descriptors are left: raise the limit (ulimit -n)");
-  return session;
+  devfuse::ServerOptions server;
+  server.max_threads = settings.threads;
+  server.clone_fd = settings.clone_fd;
+  server.splice = settings.splice;
+  server.max_write = settings.max_write;
+  server.grace = settings.grace;
+  if (options.allow_root) server.only_user = geteuid();
+  if (auto started = made_session->start(std::move(mount), *std::move(channel), server); !started)
+    return std::unexpected(std::move(started.error()));
+  return made_session;
 }
 
 }  // namespace fusewire

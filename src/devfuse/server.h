@@ -1,0 +1,105 @@
+// Server: the threads that take requests from /dev/fuse, have the engine serve them, and send the answers.
+//
+// Begins with one thread, which is run()'s caller. Whenever a thread takes a request while no other one
+// waits, one more is started, up to max_threads; none is ended before the end. Idle threads sleep so that a
+// request wakes one of them. With clone_fd each thread has a channel of its own.
+//
+// The end comes by stop(), or by the kernel: unmounted, or the connection aborted. Requests that are still
+// being served then are waited for a while; those that are not answered even so are given up, and answering
+// them later does nothing.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "devfuse/channel.h"
+#include "devfuse/channel_slot.h"
+#include "fuse/engine.h"
+#include "fusewire/result.h"
+#include "fusewire/unique_fd.h"
+
+namespace fusewire::devfuse {
+
+struct ServerOptions {
+  unsigned max_threads = 10;
+  bool clone_fd = false;
+  bool splice = true;         // large parts of files as replies go through a pipe
+  std::size_t max_write = 0;  // 0: as much as the kernel lets one request have
+  // Requests of other users than this one and root are refused with EACCES (allow_root).
+  std::optional<uid_t> only_user{};
+  // How long unanswered requests are waited for at the end.
+  std::chrono::milliseconds grace{5000};
+};
+
+class Server {
+ public:
+  // Why run() returned.
+  enum class Ending {
+    stopped,    // stop()
+    unmounted,  // the kernel has no use for the connection any more
+    aborted,    // somebody aborted the connection (/sys/fs/fuse/connections)
+    failed,     // reading requests fails; see error()
+  };
+
+  // The most that one READ or WRITE can have on this kernel, in bytes.
+  static std::size_t kernel_max_write();
+
+  // `engine` must outlive the server, and gets to know what the transport is able to do. EINVAL without a
+  // thread; else what the descriptors need.
+  static Result<std::unique_ptr<Server>> create(Engine& engine, Channel first, const ServerOptions& options);
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+  // run() must not be running. Closes the channels, with which the kernel's connection ends.
+  ~Server();
+
+  // Serves until the end, which is also the file system's: FileSystem::destroy has been called on return.
+  // Once only.
+  Ending run();
+  // For Ending::failed.
+  Errno error() const { return Errno{error_.load()}; }
+  // Makes run() end, now or as soon as it begins. From any thread; async-signal-safe.
+  void stop();
+
+  // The first channel, for notifications.
+  const Channel& channel() const { return first_; }
+  // How many threads there are.
+  std::size_t threads() const { return thread_count_.load(); }
+
+ private:
+  struct Worker;
+  Server(Engine& engine, Channel first, const ServerOptions& options);
+
+  Result<std::unique_ptr<Worker>> make_worker(unsigned number);
+  // One more thread, if none waits and there may be one.
+  void want_thread();
+  void serve(Worker& worker);
+  // Takes and serves one request; false when there is none. The end, if this is it, is set.
+  bool serve_one(Worker& worker);
+  // Sleeps until there may be something to do.
+  void wait(Worker& worker);
+  void read_failed(int error);
+  void end(Ending why);
+  bool ending() const { return ending_.load(std::memory_order_acquire); }
+
+  Engine& engine_;
+  const Channel first_;
+  ServerOptions options_;
+  UniqueFd stop_event_;  // written once, never read: it wakes all threads, and those to come
+  std::atomic<bool> ending_{false};
+  std::atomic<Ending> why_{Ending::stopped};
+  std::atomic<int> error_{0};
+
+  std::atomic<unsigned> idle_{0};
+  std::atomic<unsigned> thread_count_{0};
+  std::mutex workers_mutex_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+};
+
+}  // namespace fusewire::devfuse
