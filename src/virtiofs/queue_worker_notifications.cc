@@ -37,7 +37,7 @@ void copy(std::span<const iovec> message, std::span<const iovec> ranges) {
 
 // Returns whether a chain was taken.
 bool QueueWorker::send_notifications() {
-  if (!serving() || !notifications_->waiting()) return false;
+  if (!queue_ || !serving() || !notifications_->waiting()) return false;
   queue_->disable_kicks();
   int taken = 0;
   const auto fill = [&](std::span<const iovec> message, std::size_t size) {
