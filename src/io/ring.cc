@@ -58,6 +58,16 @@ void Ring::read(int fd, std::span<const iovec> to, std::uint64_t offset, Done do
   ++in_flight_;
 }
 
+void Ring::write(int fd, std::span<const iovec> from, std::uint64_t offset, int flags, Done done) {
+  FUSEWIRE_CHECK(has_room());
+  auto kept = std::make_unique<Done>(std::move(done));
+  io_uring_sqe* entry = io_uring_get_sqe(&ring_);
+  FUSEWIRE_CHECK(entry != nullptr);
+  io_uring_prep_writev2(entry, fd, from.data(), static_cast<unsigned>(from.size()), offset, flags);
+  io_uring_sqe_set_data(entry, kept.release());  // take_completions() takes it back
+  ++in_flight_;
+}
+
 bool Ring::ready() const {
   if (in_flight_ == 0) return false;
   // SAFETY: relaxed: the kernel sets the flag, and turn() makes the system call that orders the rest.

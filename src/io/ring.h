@@ -1,6 +1,6 @@
-// Ring: reads that go on while the thread does something else, by io_uring. Several are started, and several
-// completions taken, with one system call, and no other thread has to be woken: a third of what a read by a
-// pool thread costs (docs/benchmarks.md).
+// Ring: reads and writes that go on while the thread does something else, by io_uring. Several are started,
+// and several completions taken, with one system call, and no other thread has to be woken: a third of what a
+// read by a pool thread costs (docs/benchmarks.md).
 //
 // Belongs to the thread that created it, and is used by no other. What it is given to do when an operation is
 // over runs on that thread too, out of turn() or finish_all().
@@ -21,7 +21,7 @@ namespace fusewire::io {
 
 class Ring {
  public:
-  // Gets what preadv(2) would have returned, or a negative errno.
+  // Gets what preadv(2) or pwritev2(2) would have returned, or a negative errno.
   using Done = std::move_only_function<void(int result)>;
 
   // A ring for this thread with room for `entries` operations at once. Errors: those of io_uring_setup(2):
@@ -39,6 +39,9 @@ class Ring {
   // Starts a read with the next turn(). There must be room. The descriptor, and the memory of the parts, must
   // stay until it is done, the list itself (at most UIO_MAXIOV parts) until the next turn().
   void read(int fd, std::span<const iovec> to, std::uint64_t offset, Done done);
+
+  // The same for a write. `flags` are those of pwritev2(2), RWF_*.
+  void write(int fd, std::span<const iovec> from, std::uint64_t offset, int flags, Done done);
 
   // Starts what was asked for and finishes what is over; whether there was any of the latter. Never waits.
   bool turn();

@@ -61,6 +61,31 @@ TEST_F(RingTest, Read_ThroughTurnAndItsDescriptor_GivesTheBytes) {
   EXPECT_FALSE(ring_->turn());
 }
 
+TEST_F(RingTest, Write_PutsTheBytes_AndItsFlagsCount) {
+  std::string inside = "ab", behind = "xyz";
+  std::optional<int> inside_result, behind_result;
+  const iovec parts[] = {{inside.data(), inside.size()}, {behind.data(), behind.size()}};
+  ring_->write(file_.get(), {&parts[0], 1}, 3, 0, [&](int result) { inside_result = result; });
+  ring_->finish_all();
+  ring_->write(file_.get(), {&parts[1], 1}, 0, RWF_APPEND, [&](int result) { behind_result = result; });
+  ring_->finish_all();
+  EXPECT_EQ(inside_result, 2);
+  EXPECT_EQ(behind_result, 3);
+  std::string all(16, '?');
+  EXPECT_EQ(::pread(file_.get(), all.data(), all.size(), 0), 13);
+  EXPECT_EQ(all.substr(0, 13), "012ab56789xyz");
+}
+
+TEST_F(RingTest, Write_ThatFails_GivesItsErrno) {
+  const UniqueFd read_only(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+  std::string bytes = "ab";
+  std::optional<int> result;
+  const iovec part{bytes.data(), bytes.size()};
+  ring_->write(read_only.get(), {&part, 1}, 0, 0, [&](int got) { result = got; });
+  ring_->finish_all();
+  EXPECT_EQ(result, -EBADF);
+}
+
 TEST_F(RingTest, Read_AtTheEndAndBeyond_IsShort) {
   std::string across(8, '?'), beyond(8, '?');
   std::optional<int> across_result, beyond_result;

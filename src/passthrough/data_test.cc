@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "io/ring.h"
 #include "passthrough/testing/share.h"
 
 namespace fusewire::passthrough {
@@ -332,6 +333,32 @@ TEST(DirectIoTest, PiecesThatTheHostWouldRefuse_AreReadAndWritten) {
     expect_written(share.send(write_request(file, 8192, data.substr(8192, 8192), O_RDWR | O_DIRECT)), 8192);
   }
   EXPECT_TRUE(share.read_host("f") == data);
+}
+
+// On a thread with a ring: what fits goes through it, pieces that the host refuses go the way round.
+TEST(DirectIoTest, WritesThroughTheThreadsRing_AreAnsweredWhenItIsDone) {
+  auto ring = io::Ring::create(4);
+  if (!ring) GTEST_SKIP() << "there is no io_uring here: " << to_string(ring.error());
+  Share share([](Config& config) { config.allow_direct_io = true; });
+  const std::string data = pattern(32768);
+  share.write_host("f", data);
+  const NodeId node = share.node("f");
+  const Answer opened = share.open(node, O_RDWR | O_DIRECT);
+  if (opened.error == EINVAL) GTEST_SKIP() << "no O_DIRECT on this file system";
+  ASSERT_EQ(opened.error, 0);
+  const File file{.node = node, .handle = opened.as<fuse_open_out>().fh};
+  std::string expected = data;
+  for (const std::size_t piece : {0U, 4096U, 1000U, 333U}) {
+    const std::string changed = pattern(8192, static_cast<unsigned>(piece) + 1);
+    const auto slot =
+        share.kernel().start(write_request(file, 8192, changed, O_RDWR | O_DIRECT).pieces(piece));
+    EXPECT_TRUE((*ring)->ready());  // it waits for the thread's next turn, on no other thread
+    EXPECT_FALSE(slot->answered());
+    (*ring)->finish_all();
+    expect_written(slot->wait(), changed.size());
+    expected.replace(8192, 8192, changed);
+    EXPECT_TRUE(share.read_host("f") == expected);
+  }
 }
 
 TEST(DirectIoTest, FileThatEndsInsideABlock_IsReadToItsEnd) {

@@ -1,5 +1,6 @@
-// WRITE: from the guest's pages into the host's page cache on the queue's own thread; what has to reach the
-// disk before it is answered, and direct I/O, on a thread of the pool.
+// WRITE: from the guest's pages into the host's page cache on the queue's own thread; direct I/O
+// through the thread's io_uring; what has to reach the disk before it is answered, and what the ring cannot
+// do, on a thread of the pool.
 #include <fcntl.h>
 #include <sys/uio.h>
 
@@ -9,6 +10,7 @@
 
 #include "io/blocking.h"
 #include "io/direct.h"
+#include "io/ring.h"
 #include "io/worker_pool.h"
 #include "passthrough/answer.h"
 #include "passthrough/credentials.h"
@@ -20,7 +22,8 @@ namespace {
 struct Writing {
   Call<op::Write> call;
   std::shared_ptr<OpenFile> file;
-  int flags = 0;  // RWF_*
+  int flags = 0;         // RWF_*
+  std::size_t done = 0;  // bytes written; call.tail.data is the rest
 };
 
 // The RWF_* that say per write what the guest's descriptor says. Pages that the guest's kernel writes back
@@ -47,8 +50,18 @@ bool may_wait(const Writing& writing) {
   return (writing.file->flags & kWaiting) != 0 || (writing.flags & (RWF_SYNC | RWF_DSYNC)) != 0;
 }
 
+// What was written before an error counts; the guest's kernel comes back for the rest and meets the error
+// then.
+void finish(Writing& writing, const io::Progress& last) {
+  writing.done += last.done;
+  if (writing.done == 0 && last.error != 0)
+    return std::move(writing.call.reply).error(for_guest(Errno{last.error}));
+  std::move(writing.call.reply).ok(static_cast<std::uint32_t>(writing.done));
+}
+
 void write_now(Writing& writing) {
   const fuse_write_in& in = writing.call.in;
+  const std::uint64_t offset = in.offset + writing.done;
   const OpenFile& file = *writing.file;
   io::Progress progress;
   {
@@ -56,15 +69,48 @@ void write_now(Writing& writing) {
     // removes.
     const ScopedFsetidDrop kill_privileges((in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0);
     IoVecs& data = writing.call.tail.data;
-    progress = (file.flags & O_DIRECT) != 0
-                   ? io::write_direct_at(file.fd.get(), data, in.offset, writing.flags)
-                   : io::write_at(file.fd.get(), data, in.offset, writing.flags);
+    progress = (file.flags & O_DIRECT) != 0 ? io::write_direct_at(file.fd.get(), data, offset, writing.flags)
+                                            : io::write_at(file.fd.get(), data, offset, writing.flags);
   }
-  // What was written before an error counts; the guest's kernel comes back for the rest and meets the error
-  // then.
-  if (progress.done == 0 && progress.error != 0)
-    return std::move(writing.call.reply).error(for_guest(Errno{progress.error}));
-  std::move(writing.call.reply).ok(static_cast<std::uint32_t>(progress.done));
+  finish(writing, progress);
+}
+
+void write_on_pool(io::WorkerPool& pool, Writing writing) {
+  pool.submit([moved = std::move(writing)]() mutable { write_now(moved); });
+}
+
+// `result` as pwritev2(2) has it, or a negative errno. What the ring cannot do, a thread can: among it direct
+// I/O from memory that the device does not take, and the rest of a write that was cut short.
+void go_on(io::WorkerPool& pool, Writing writing, int result) {
+  if (result == -EINVAL || result == -EAGAIN || result == -EINTR || result == -EOPNOTSUPP)
+    return write_on_pool(pool, std::move(writing));
+  if (result < 0) return finish(writing, {.done = 0, .error = -result});
+  const auto written = static_cast<std::size_t>(result);
+  writing.call.tail.data.drop_front(written);
+  if (written == 0 || writing.call.tail.data.empty()) return finish(writing, {.done = written, .error = 0});
+  writing.done += written;
+  write_on_pool(pool, std::move(writing));
+}
+
+// Capabilities that are dropped for a write would have to be dropped when the ring is submitted.
+bool fits_ring(const Writing& writing) {
+  const fuse_write_in& in = writing.call.in;
+  const IoVecs& data = writing.call.tail.data;
+  return (writing.file->flags & O_DIRECT) != 0 && (in.write_flags & FUSE_WRITE_KILL_SUIDGID) == 0 &&
+         !data.empty() && io::is_file_range(in.offset, data.size());
+}
+
+void write_in_background(io::WorkerPool& pool, Writing writing) {
+  io::Ring* const ring = io::Ring::of_this_thread();
+  if (ring == nullptr || !ring->has_room() || !fits_ring(writing))
+    return write_on_pool(pool, std::move(writing));
+  const int fd = writing.file->fd.get();
+  const std::span<const iovec> from = writing.call.tail.data.head();
+  const std::uint64_t offset = writing.call.in.offset;
+  const int flags = writing.flags;
+  ring->write(fd, from, offset, flags, [&pool, moved = std::move(writing)](int result) mutable {
+    go_on(pool, std::move(moved), result);
+  });
 }
 
 }  // namespace
@@ -76,7 +122,7 @@ void PassthroughFs::write(Call<op::Write> call) {
   const int flags = write_flags(call.in, negotiated().writeback);
   Writing writing{.call = std::move(call), .file = std::move(*opened), .flags = flags};
   if (!may_wait(writing)) return write_now(writing);
-  pool().submit([moved = std::move(writing)]() mutable { write_now(moved); });
+  write_in_background(pool(), std::move(writing));
 }
 
 }  // namespace fusewire::passthrough
