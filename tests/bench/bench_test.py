@@ -114,6 +114,10 @@ class Measures(BenchTest):
             with self.subTest(case["workload"]):
                 self.check_figures(case["servers"][0]["median"])
 
+    def test_uid(self):
+        _, measured = self.measure(f"--start={ours()}", "--uid=1234", "--workloads=create-unlink", "--rounds=1")
+        self.assertEqual(measured["settings"]["uid"], 1234)
+
     def test_packed_rings(self):
         _, measured = self.measure(f"--start={ours()}", "--packed", "--workloads=nop,seqwrite1m", "--rounds=1")
         self.assertTrue(int(measured["servers"][0]["features"], 16) & 1 << 34)

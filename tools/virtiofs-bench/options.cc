@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <bit>
+#include <cstdint>
 
 namespace fusewire::bench {
 namespace {
@@ -79,6 +80,9 @@ void declare(CLI::App& app, Options& options, Raw& raw) {
   app.add_option("--ring-size", options.ring_size, "Entries of a ring (default: 1024)")
       ->type_name("N")
       ->check(CLI::Range(16U, 32768U));
+  app.add_option("--uid", options.uid, "The user and group that the measured requests carry (default: ours)")
+      ->type_name("N")
+      ->check(CLI::Range(0U, UINT32_MAX - 1));
   app.add_flag("--packed", options.packed, "Packed rings, where the server offers them");
   app.add_option("--known", options.tree.known, "Files that stay looked up all the time (default: 1024)")
       ->type_name("N")

@@ -4,6 +4,8 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +38,7 @@ struct Options {
 
   unsigned ring_size = 1024;
   bool packed = false;
+  std::optional<std::uint32_t> uid;  // of the measured requests, also as their group; none: our own
   std::size_t readdir_bytes = kReaddirBytes;
   TreeSizes tree;
 

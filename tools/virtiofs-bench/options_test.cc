@@ -74,6 +74,13 @@ TEST(Options, Parse_Sizes_HaveUnits) {
   EXPECT_EQ(options.tree.storm_directories * options.tree.storm_files, 1000U);
 }
 
+TEST(Options, Parse_Uid_IsOursUnlessGiven) {
+  EXPECT_EQ(options_of({"--qd=1"}).uid, std::nullopt);
+  EXPECT_EQ(options_of({"--uid=0"}).uid, 0U);
+  EXPECT_EQ(options_of({"--uid=1000"}).uid, 1000U);
+  EXPECT_THAT(error_of({"--socket=s", "--uid=4294967295"}), HasSubstr("--uid"));
+}
+
 TEST(Options, Parse_FewStormFiles_AreInOneDirectory) {
   const Options options = options_of({"--storm-files=7"});
   EXPECT_EQ(options.tree.storm_directories, 1U);

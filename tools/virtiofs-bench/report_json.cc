@@ -40,6 +40,7 @@ ordered_json settings(const Options& options) {
           {"rounds", options.rounds},
           {"ring_size", options.ring_size},
           {"packed", options.packed},
+          {"uid", options.uid ? ordered_json(*options.uid) : ordered_json(nullptr)},
           {"known", options.tree.known},
           {"files", options.tree.entries},
           {"storm_files", options.tree.storm_directories * options.tree.storm_files},

@@ -41,6 +41,10 @@ class Slot {
   // `memory`: page-aligned, one page and then the data's (whole ones). `index`: cookie in its queue.
   Slot(guestmem::SharedMemory::Piece memory, unsigned index);
 
+  // Requests that begin from here on come from this user, and the group of the same number. (At first: from
+  // the user and group of this process.)
+  void set_user(std::uint32_t id) { header_.uid = header_.gid = id; }
+
   unsigned index() const { return index_; }
   std::size_t data_room() const { return data_size_; }
   std::byte* data() { return page_ + kPageSize; }

@@ -122,6 +122,8 @@ Expected<Target::Crew> Target::muster(const Case& point, const Options& options)
   Crew crew;
   for (unsigned i = 0; i < point.queues; ++i) {
     crew.slots.push_back(slots(i, point.depth, point.workload->data_bytes));
+    if (options.uid)
+      for (Slot& slot : crew.slots.back()) slot.set_user(*options.uid);
     crew.workloads.push_back(point.workload->make({.tree = tree_,
                                                    .forgets = *forgets_,
                                                    .thread = i,
