@@ -116,7 +116,7 @@ class Measures(BenchTest):
 
     def test_uid(self):
         _, measured = self.measure(f"--start={ours()}", "--uid=1234", "--workloads=create-unlink", "--rounds=1")
-        self.assertEqual(measured["settings"]["uid"], 1234)
+        self.assertEqual(measured["options"]["uid"], 1234)
 
     def test_packed_rings(self):
         _, measured = self.measure(f"--start={ours()}", "--packed", "--workloads=nop,seqwrite1m", "--rounds=1")
