@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "base/log.h"
+#include "devfuse/only_user.h"
 #include "devfuse/reply_pipe.h"
 #include "fusewire/bytes.h"
 
@@ -66,29 +67,10 @@ void ChannelSlot::accept(std::span<const std::byte> bytes) {
 
 bool ChannelSlot::refuse_others(uid_t owner) {
   fuse_in_header in;
-  if (request.copy_to(std::as_writable_bytes(std::span(&in, 1))) != sizeof in) return false;
-  if (in.uid == owner || in.uid == 0) return false;
-  switch (in.opcode) {
-    case FUSE_INIT:
-    case FUSE_DESTROY:
-    case FUSE_FORGET:
-    case FUSE_BATCH_FORGET:
-    case FUSE_INTERRUPT:
-    case FUSE_NOTIFY_REPLY:
-    case FUSE_READ:
-    case FUSE_WRITE:
-    case FUSE_FLUSH:
-    case FUSE_FSYNC:
-    case FUSE_RELEASE:
-    case FUSE_READDIR:
-    case FUSE_READDIRPLUS:
-    case FUSE_FSYNCDIR:
-    case FUSE_RELEASEDIR:
-      return false;
-    default:
-      done(RequestId{in.unique}, EACCES, 0);
-      return true;
-  }
+  if (request.copy_to(std::as_writable_bytes(std::span(&in, 1))) != sizeof in || !is_refused(in, owner))
+    return false;
+  done(RequestId{in.unique}, EACCES, 0);
+  return true;
 }
 
 int ChannelSlot::send(std::span<iovec> reply, RequestId unique, std::size_t body_size, int error) {

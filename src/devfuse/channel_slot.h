@@ -37,8 +37,8 @@ class ChannelSlot final : public Slot {
   // Takes a request that somebody else has read. `request` must stay as it is until the request is answered.
   void accept(std::span<const std::byte> request);
 
-  // Answers the request in the slot with EACCES, and returns true, if it came from a user other than `owner`
-  // and root and asks for a name, an attribute or an open. What was opened may be used by whoever has it.
+  // Answers the request in the slot with EACCES, and returns true, if `owner`'s mount does not let it in
+  // (only_user.h).
   bool refuse_others(uid_t owner);
 
   // The room for a request.

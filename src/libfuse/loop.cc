@@ -7,16 +7,19 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <condition_variable>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <system_error>
 #include <thread>
 
+#include "devfuse/only_user.h"
 #include "libfuse/loop_config.h"
 #include "libfuse/session.h"
 
@@ -85,7 +88,13 @@ int receive(fuse_session& session, const Waiter& waiter, int fd, std::span<std::
 
 void process(fuse_session& session, MessageSlot* slot, int fd, std::span<std::byte> message) {
   slot->begin(fd, message);
-  session.engine->submit(*slot);
+  fuse_in_header in{};
+  std::memcpy(&in, message.data(), std::min(message.size(), sizeof in));
+  if (session.options.mount.allow_root && devfuse::is_refused(in, session.owner)) {
+    slot->done(RequestId{in.unique}, EACCES, 0);
+  } else {
+    session.engine->submit(*slot);
+  }
   slot->unref();
 }
 

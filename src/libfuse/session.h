@@ -5,6 +5,8 @@
 // mounting and looping (fuse_daemonize).
 #pragma once
 
+#include <unistd.h>
+
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -67,6 +69,8 @@ struct fuse_session {
   fusewire::libfuse::VariantOperations variant;
   void* const userdata;
   const fusewire::libfuse::SessionOptions options;
+  // Who may enter besides root with the mount option allow_root.
+  const uid_t owner = geteuid();
   fuse_conn_info conn{};
 
   // While a virtual machine is served; else null.
