@@ -41,6 +41,12 @@ class Negotiation {
   std::uint16_t max_background = 1024;
   std::uint16_t congestion_threshold = 768;
   std::uint32_t time_granularity_ns = 1;
+  // With Cap::passthrough: how many file systems may lie above each other, this one and what is below its
+  // backing files; the kernel takes 1 or 2 (fuse_init_out::max_stack_depth, 7.40).
+  std::uint32_t max_stack_depth = 0;
+  // With Cap::request_timeout: seconds after which the kernel aborts a connection that does not answer; 0:
+  // never (fuse_init_out::request_timeout, 7.43).
+  std::uint16_t request_timeout_s = 0;
 
   // The reply for the kernel; its max_pages covers max_write.
   fuse_init_out reply() const;

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/log.h"
 
@@ -109,6 +110,11 @@ fuse_init_out Negotiation::reply() const {
   // Without FUSE_MAX_PAGES the kernel stops at 32 pages whatever we say.
   out.max_write = enabled(Cap::max_pages) ? max_write : std::min(max_write, 32 * page_size);
   out.time_gran = time_granularity_ns;
+  // The installed header ends before these two: max_stack_depth is the word behind flags2, request_timeout
+  // the half word behind that.
+  if (enabled(Cap::passthrough)) out.unused[0] = max_stack_depth;
+  if (enabled(Cap::request_timeout))
+    std::memcpy(&out.unused[1], &request_timeout_s, sizeof request_timeout_s);
   if (enabled(Cap::max_pages))
     out.max_pages = static_cast<std::uint16_t>(
         std::clamp<std::uint32_t>(max_write / page_size + (max_write % page_size != 0), 1, UINT16_MAX));

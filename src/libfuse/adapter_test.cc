@@ -364,6 +364,26 @@ TEST_F(Adapter, Interrupt_CallsTheFunctionWhichMayReply) {
   EXPECT_EQ(seen.number, 1);
 }
 
+TEST_F(Adapter, Interrupt_WithNoInterrupt_IsNotTold) {
+  Operations ops{};
+  ops.init = [](void*, fuse_conn_info* conn) { conn->no_interrupt = 1; };
+  ops.unlink = [](fuse_req_t req, fuse_ino_t, const char*) {
+    seen.request = req;
+    fuse_req_interrupt_func(req, [](fuse_req_t, void* data) { ++*static_cast<int*>(data); }, &seen.calls);
+  };
+  CFileSystem fs(ops);
+  ASSERT_EQ(fs.init().error, 0);
+  const Request request = Request(FUSE_UNLINK).name("x");
+  const auto slot = fs.harness().start(request);
+
+  fs.send(Request(FUSE_INTERRUPT).arg(fuse_interrupt_in{.unique = request.unique()}));
+
+  EXPECT_EQ(seen.calls, 0);
+  EXPECT_EQ(fuse_req_interrupted(seen.request), 0);
+  fuse_reply_err(seen.request, ENOENT);
+  EXPECT_EQ(slot->wait().error, ENOENT);
+}
+
 // The end of the session does not wait for a file system that never replies; a late reply does no harm.
 TEST_F(Adapter, SessionEnd_AnswersWhatIsOpenAndTheLateReplyIsENOENT) {
   Operations ops{};

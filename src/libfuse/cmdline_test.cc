@@ -182,7 +182,7 @@ TEST(Texts, Help_NamesTheOptions) {
 
   for (const char* option :
        {"--help", "--version", "-d", "-f", "-s", "clone_fd", "max_idle_threads", "max_threads", "allow_other",
-        "allow_root", "auto_unmount", "io_uring", "--socket-path", "--fd", "--thread-pool-size"})
+        "allow_root", "auto_unmount", "--socket-path", "--fd", "--thread-pool-size"})
     EXPECT_THAT(text, HasSubstr(option));
 }
 

@@ -41,6 +41,7 @@ constexpr CapRow kCaps[] = {
     {FUSE_CAP_SETXATTR_EXT, Cap::setxattr_ext},
     {FUSE_CAP_DIRECT_IO_ALLOW_MMAP, Cap::direct_io_allow_mmap},
     {FUSE_CAP_NO_EXPORT_SUPPORT, Cap::no_export_support},
+    {FUSE_CAP_PASSTHROUGH, Cap::passthrough},
 };
 
 // Programs older than `want_ext` change `want`, newer ones either: the file system's wishes are those of the
@@ -113,6 +114,10 @@ std::expected<void, std::string> accept_connection(fuse_conn_info& conn, const f
   negotiation.max_background = static_cast<std::uint16_t>(conn.max_background);
   negotiation.congestion_threshold = static_cast<std::uint16_t>(conn.congestion_threshold);
   negotiation.time_granularity_ns = conn.time_gran;
+  // The kernel counts this file system too.
+  negotiation.max_stack_depth = conn.max_backing_stack_depth + 1;
+  if (conn.request_timeout != 0 && negotiation.want(Cap::request_timeout))
+    negotiation.request_timeout_s = conn.request_timeout;
   return {};
 }
 

@@ -47,6 +47,8 @@ using namespace fusewire::libfuse;
 namespace {
 
 // Answers with an entry or a handle that the guest may use from the answer on.
+bool knows_backing(fuse_req_t req) { return (req->session.conn.want_ext & FUSE_CAP_PASSTHROUGH) != 0; }
+
 template <class Body>
 int answer_new(fuse_req_t req, const Body& body, std::uint64_t node, const HandleId* handle) {
   KnownIds* ids = req->session.known_ids.get();
@@ -70,7 +72,7 @@ int fusewire::libfuse::answer_entry(fuse_req_t req, const fuse_entry_param& entr
 int fusewire::libfuse::answer_create(fuse_req_t req, const fuse_entry_param& entry,
                                      const fuse_file_info& file, std::uint32_t attr_flags) {
   const HandleId handle{entry.ino, file.fh};
-  const CreateOut body{.entry = entry_of(entry, attr_flags), .open = open_of(file)};
+  const CreateOut body{.entry = entry_of(entry, attr_flags), .open = open_of(file, knows_backing(req))};
   return answer_new(req, body, entry.ino, &handle);
 }
 
@@ -91,7 +93,7 @@ int fuse_reply_create(fuse_req_t req, const struct fuse_entry_param* e, const st
 
 int fuse_reply_open(fuse_req_t req, const struct fuse_file_info* fi) {
   const HandleId handle{req->node, fi->fh, req->opcode == FUSE_OPENDIR};
-  return answer_new(req, open_of(*fi), 0, &handle);
+  return answer_new(req, open_of(*fi, knows_backing(req)), 0, &handle);
 }
 
 int fuse_reply_attr(fuse_req_t req, const struct stat* attr, double attr_timeout) {

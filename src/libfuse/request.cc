@@ -36,7 +36,7 @@ std::optional<fusewire::IoVecs> fuse_req::reply_room() {
 
 bool fuse_req::interrupted() {
   const std::lock_guard lock(mutex_);
-  return interrupted_ || (reply_ && reply_->interrupted());
+  return interrupted_ || (session.conn.no_interrupt == 0 && reply_ && reply_->interrupted());
 }
 
 void fuse_req::set_interrupt_function(fuse_interrupt_func_t function, void* data) {
@@ -62,6 +62,7 @@ void fuse_req::watch() {
 }
 
 void fuse_req::on_interrupt(InterruptReason reason) {
+  if (reason == InterruptReason::interrupted && session.conn.no_interrupt != 0) return;
   const std::lock_guard lock(mutex_);
   interrupted_ = true;
   if (!reply_) return;

@@ -44,9 +44,9 @@ def lazily_unmount(path):
     subprocess.run(["umount", "-l", str(path)], stderr=subprocess.DEVNULL, check=False)
 
 
-def compiled(name):
-    """The example's program, made from its source as Debian has it."""
-    source = EXAMPLES / f"{name}.c"
+def compiled(name, folder=EXAMPLES):
+    """The program made from a source: of Debian's examples as they are, or of ours."""
+    source = folder / f"{name}.c"
     if not source.exists():
         raise Unsupported(f"{source} is not there: install libfuse3-dev")
     program = Settings.work / name
@@ -434,9 +434,22 @@ def fuse_overlayfs():
     expect_equal((upper / "changed").read_text(), "below\nabove\n", "the upper layer")
 
 
+def backing_fs():
+    """The kernel reads and writes the backing file itself: the program's own read and write answer EIO."""
+    program = compiled("backing_fs", Path(__file__).resolve().parent)
+    below = Settings.work / "below"
+    below.write_bytes(b"what lies below\n" * 1000)
+    mountpoint = directory("mnt")
+    with on_mount([program, "-f", mountpoint], mountpoint, {"BACKING_FILE": str(below)}):
+        expect_equal((mountpoint / "file").read_bytes(), below.read_bytes(), "what is read through the mount")
+        with open(mountpoint / "file", "r+b") as file:
+            file.write(b"written")
+        expect_equal(below.read_bytes()[:15], b"writtenes below", "what is written through the mount")
+
+
 SCENARIOS = {function.__name__: function for function in (
     hello_ll, hello_ll_background, hello_ll_terminated, refusals, hello_ll_uds, passthrough_ll, waiting_lock,
-    notify_inval_entry, notify_inval_inode, notify_store_retrieve, squashfuse_ll, fuse_overlayfs)}
+    notify_inval_entry, notify_inval_inode, notify_store_retrieve, squashfuse_ll, fuse_overlayfs, backing_fs)}
 
 
 def main():
