@@ -59,8 +59,13 @@ def four_queues(test):
     """Four queues with a thread and a /dev/fuse each: the guest script, and work on all of them at once."""
     daemon = test.daemon(queues=4)
     mount = test.mount(daemon.socket, ["--queues", "4"])
-    expect_equal(len([entry for entry in os.scandir(f"/proc/{mount.process.pid}/fd")
-                      if os.readlink(entry.path) == "/dev/fuse"]), 4, "open /dev/fuse")
+
+    def channels():
+        links = [Path(entry.path).resolve() for entry in os.scandir(f"/proc/{mount.process.pid}/fd")]
+        return links.count(Path("/dev/fuse"))
+
+    # The mount is there before its workers are.
+    eventually(lambda: channels() == 4, "four times /dev/fuse is open")
     load = Load(test, mount.folder, 4)
     load.await_rounds()
     workloads.guest_script(test, daemon.share, mount.folder)
