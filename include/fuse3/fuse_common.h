@@ -170,7 +170,8 @@ struct fuse_loop_config_v1 {
 #define FUSE_CAP_PASSTHROUGH (1 << 29)
 /* The file system cannot be exported by file handle, and the kernel should refuse it. Default: off. */
 #define FUSE_CAP_NO_EXPORT_SUPPORT (1 << 30)
-/* Requests may come through io_uring. This library never has it in capable_ext: its mounts use read and write. */
+/* Requests may come through io_uring. This library never has it in capable_ext: its mounts use read and
+ * write. */
 #define FUSE_CAP_OVER_IO_URING (1UL << 31)
 
 /* ---- ioctl ---- */
