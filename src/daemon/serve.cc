@@ -1,10 +1,5 @@
 #include "daemon/serve.h"
 
-#include <poll.h>
-#include <sys/socket.h>
-
-#include <array>
-#include <cerrno>
 #include <optional>
 #include <utility>
 
@@ -15,17 +10,6 @@ namespace fusewire::daemon {
 namespace {
 
 using Ending = vhost_user::Backend::Ending;
-
-// Waits for the first byte of `socket`, or for the stop descriptor; true when the peer left without one. In
-// vhost-user the front-end speaks first.
-bool left_without_a_word(int socket, int stop_fd) {
-  std::array<pollfd, 2> watched{pollfd{socket, POLLIN, 0}, pollfd{stop_fd, POLLIN, 0}};
-  while (poll(watched.data(), watched.size(), -1) < 0)
-    if (errno != EINTR) return false;
-  if (watched[0].revents == 0) return false;
-  char byte = 0;
-  return recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
-}
 
 // True when there is nobody to wait for any more.
 bool ends_service(const vhost_user::Backend::Outcome& outcome, bool keep_listening) {
@@ -54,7 +38,7 @@ std::expected<void, std::string> serve(vhost_user::Listener& listener, virtiofs:
     std::optional<UniqueFd> front_end = *std::move(accepted);
     if (!front_end) return {};
     UniqueFd socket = *std::move(front_end);
-    if (left_without_a_word(socket.get(), stop_fd)) {
+    if (vhost_user::left_without_a_word(socket.get(), stop_fd)) {
       log::debug("a connection to the socket was closed without a message");
       continue;
     }

@@ -1,11 +1,7 @@
 // serve_guest: the loops' work when a session serves a virtual machine: a virtio-fs device on a vhost-user
 // socket in place of a mount.
 
-#include <poll.h>
-#include <sys/socket.h>
-
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <thread>
 #include <utility>
@@ -19,17 +15,6 @@ namespace fusewire::libfuse {
 namespace {
 
 using Ending = vhost_user::Backend::Ending;
-
-// Waits for the first byte of `socket`, or for the end of the session; true when the peer left without one:
-// somebody only looked whether the socket is alive.
-bool left_without_a_word(int socket, int stop_fd) {
-  std::array<pollfd, 2> watched{pollfd{socket, POLLIN, 0}, pollfd{stop_fd, POLLIN, 0}};
-  while (poll(watched.data(), watched.size(), -1) < 0)
-    if (errno != EINTR) return false;
-  if (watched[0].revents == 0) return false;
-  char byte = 0;
-  return recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
-}
 
 int failed(const std::string& text, int error) {
   fuse_log(FUSE_LOG_ERR, "fuse: %s\n", text.c_str());
@@ -59,7 +44,7 @@ int serve_guest(fuse_session& session, bool at_once) {
     if (!accepted) return failed(accepted.error(), EIO);
     if (!*accepted) break;
     UniqueFd socket = **std::move(accepted);
-    if (left_without_a_word(socket.get(), session.end_event())) continue;
+    if (vhost_user::left_without_a_word(socket.get(), session.end_event())) continue;
     const auto outcome = vhost_user::Backend(std::move(socket), **device, session.end_event()).run();
     (*device)->disconnect();
     if (outcome.ending != Ending::protocol_error) break;

@@ -175,4 +175,13 @@ std::expected<std::optional<UniqueFd>, std::string> Listener::accept(int stop_fd
   }
 }
 
+bool left_without_a_word(int socket, int stop_fd) {
+  std::array<pollfd, 2> watched{pollfd{socket, POLLIN, 0}, pollfd{stop_fd, POLLIN, 0}};
+  while (poll(watched.data(), watched.size(), -1) < 0)
+    if (errno != EINTR) return false;
+  if (watched[0].revents == 0) return false;
+  char byte = 0;
+  return recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 }  // namespace fusewire::vhost_user

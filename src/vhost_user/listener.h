@@ -46,4 +46,9 @@ class Listener {
   std::optional<File> file_;
 };
 
+// Waits for the first byte of the connection `socket`, which stays unread, or for `stop_fd`. True when the
+// peer left without one: somebody only looked whether the socket is alive. In vhost-user the front-end speaks
+// first.
+bool left_without_a_word(int socket, int stop_fd);
+
 }  // namespace fusewire::vhost_user
