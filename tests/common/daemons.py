@@ -71,7 +71,47 @@ def sha256(path):
     return digest.hexdigest()
 
 
-class Daemon:
+class Program:
+    """A program under test, as its process shows it."""
+
+    process = None
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def expect_descriptors(self, limit, when):
+        """Waits until it has at most so many, and else says which it has."""
+        try:
+            eventually(lambda: self.descriptors() <= limit, "")
+        except Failure:
+            open_now = []
+            for entry in os.scandir(f"/proc/{self.process.pid}/fd"):
+                with contextlib.suppress(OSError):
+                    open_now.append(os.readlink(entry.path))
+            text = "\n  ".join(sorted(open_now)[:60])
+            raise Failure(f"{len(open_now)} descriptors instead of {limit} {when}:\n  {text}") from None
+
+    def anonymous_kib(self):
+        return self.status_kib("RssAnon")
+
+    def status_kib(self, name):
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1])
+        raise Failure(f"no {name} in /proc/PID/status")
+
+    def sanitized(self):
+        """Whether it runs under a sanitizer, whose own memory says nothing about the program's."""
+        maps = Path(f"/proc/{self.process.pid}/maps").read_text()
+        return "libasan" in maps or "libtsan" in maps or "asan" in maps
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+class Daemon(Program):
     """One virtiofsd on one share."""
 
     def __init__(self, test, name, share, cache="auto", writeback=False, queues=None, handles=None,
@@ -120,43 +160,12 @@ class Daemon:
         with open("/proc/net/unix", encoding="utf-8", errors="replace") as table:
             return any(line.split()[3] == "00010000" and line.rstrip().endswith(f" {self.socket}") for line in table)
 
-    def descriptors(self):
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
-
-    def expect_descriptors(self, limit, when):
-        """Waits until it has at most so many, and else says which it has."""
-        try:
-            eventually(lambda: self.descriptors() <= limit, "")
-        except Failure:
-            open_now = []
-            for entry in os.scandir(f"/proc/{self.process.pid}/fd"):
-                with contextlib.suppress(OSError):
-                    open_now.append(os.readlink(entry.path))
-            text = "\n  ".join(sorted(open_now)[:60])
-            raise Failure(f"{len(open_now)} descriptors instead of {limit} {when}:\n  {text}") from None
-
-    def anonymous_kib(self):
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1])
-        raise Failure("no RssAnon in /proc/PID/status")
-
-    def sanitized(self):
-        """Whether it runs under a sanitizer, whose own memory says nothing about the daemon's."""
-        maps = Path(f"/proc/{self.process.pid}/maps").read_text()
-        return "libasan" in maps or "libtsan" in maps or "asan" in maps
-
     def expect_exit(self, seconds=15.0):
         try:
             status = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise Failure(f"the daemon {self.name} still runs {seconds:.0f} s after its front-end's end") from None
         expect_equal(status, 0, f"exit status of the daemon {self.name}")
-
-    def kill(self):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
 
 
 class Test:

@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "common"))
 # pylint: disable=wrong-import-position
 import daemons
-from daemons import Failure, Settings, eventually, expect, expect_equal
+from daemons import Failure, Program, Settings, eventually, expect, expect_equal
 
 MOUNT_PROGRAM = None  # virtiofs-mount; mount_test.py fills it in
 
@@ -26,13 +26,26 @@ def mounts_on(folder):
     return [line for line in text.splitlines() if line.split()[4] == str(folder)]
 
 
-class Mount:
-    """One virtiofs-mount, in the foreground unless told otherwise."""
+def abort(connection):
+    """Ends what the kernel has with a FUSE server, by the number of its file system."""
+    connections = Path("/sys/fs/fuse/connections")
+    # A machine without systemd may not have it mounted.
+    if not any(connections.iterdir()):
+        subprocess.run(["mount", "-t", "fusectl", "none", connections], check=True)
+    (connections / connection / "abort").write_text("1", encoding="ascii")
+
+
+class Mount(Program):
+    """One virtiofs-mount or another program that mounts, in the foreground unless told otherwise."""
 
     def __init__(self, test, socket, folder, arguments=(), options="allow_other", program=None, **popen):
         self.folder = folder
-        self.log = test.sockets / f"mount-{folder.name}.log"
+        self.connection = None  # its number, once it is mounted
         command = [program or MOUNT_PROGRAM, "-f", *arguments, str(socket), str(folder)]
+        self.name = Path(command[0]).name
+        # A second mount on the same folder has a log of its own.
+        number = len(list(test.sockets.glob(f"mount-{folder.name}*.log")))
+        self.log = test.sockets / f"mount-{folder.name}{f'-{number}' if number else ''}.log"
         if options:
             command += ["-o", options]
         with open(self.log, "wb") as log:
@@ -42,22 +55,39 @@ class Mount:
 
     def await_mounted(self):
         eventually(lambda: self.process.poll() is not None or mounts_on(self.folder), "the mount is there")
-        expect(self.process.poll() is None, f"virtiofs-mount ended with {self.process.poll()}:\n{self.text()}")
+        expect(self.process.poll() is None, f"{self.name} ended with {self.process.poll()}:\n{self.text()}")
+        for line in mounts_on(self.folder):
+            self.connection = line.split()[2].split(":")[1]
         return self
 
     def text(self):
         return self.log.read_text(errors="backslashreplace")
 
     def await_line(self, pattern, seconds=15):
-        eventually(lambda: re.search(pattern, self.text()), f"{pattern!r} in the log of virtiofs-mount", seconds)
+        eventually(lambda: re.search(pattern, self.text()), f"{pattern!r} in the log of {self.name}", seconds)
 
     def expect_exit(self, status, seconds=20):
         try:
             got = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise Failure(f"virtiofs-mount still runs after {seconds} s") from None
-        expect_equal(got, status, "exit status of virtiofs-mount")
+            raise Failure(f"{self.name} still runs after {seconds} s") from None
+        expect_equal(got, status, f"exit status of {self.name}")
         expect(not mounts_on(self.folder), "the mount is still there")
+
+    def abort(self):
+        abort(self.connection)
+
+    def end_by_force(self):
+        """Whatever state it is in, and whoever waits for it."""
+        if self.process.poll() is None:
+            if self.connection is not None:
+                # A program that waits for its own mount cannot be killed. It may have gone meanwhile.
+                with contextlib.suppress(OSError):
+                    self.abort()
+            self.process.kill()
+        self.process.wait()
+        for _ in mounts_on(self.folder):
+            subprocess.run(["umount", "-l", self.folder], check=False)
 
     def umount(self):
         subprocess.run(["umount", self.folder], check=True)
@@ -66,7 +96,7 @@ class Mount:
     def no_complaints(self):
         """Nothing went wrong that only the log knows."""
         lines = [line for line in self.text().splitlines()[1:] if re.search(r"\b(warn|warning|error)\]", line)]
-        expect(not lines, "complaints of virtiofs-mount:\n" + "\n".join(lines[:20]))
+        expect(not lines, f"complaints of {self.name}:\n" + "\n".join(lines[:20]))
 
 
 class Test(daemons.Test):
@@ -111,11 +141,7 @@ class Test(daemons.Test):
         for process in self.processes:
             process.kill()
         for mount in self.mounts:
-            if mount.process.poll() is None:
-                mount.process.kill()
-            mount.process.wait()
-            for _ in mounts_on(mount.folder):
-                subprocess.run(["umount", "-l", mount.folder], check=False)
+            mount.end_by_force()
         for process in self.processes:
             process.wait()
 
@@ -178,7 +204,7 @@ class Load:
     """guest-probe hammer in several processes: it ends by itself when it reads something wrong, or at an error."""
 
     def __init__(self, test, folder, count=3):
-        self.stop_file = test.sockets / "stop"
+        self.stop_file = test.sockets / f"stop-{folder.name}"
         self.processes = []
         self.folders = []
         for number in range(count):
@@ -222,12 +248,15 @@ class Background(threading.Thread):
     def run(self):
         try:
             self.outcome = self.function()
-        except OSError as error:
+        except (OSError, Failure) as error:
             self.outcome = error
 
     def result(self, seconds=10):
+        """What it returned, or the OSError that it ended with."""
         self.join(seconds)
         expect(not self.is_alive(), f"a call still waits after {seconds} s")
+        if isinstance(self.outcome, Failure):
+            raise self.outcome
         return self.outcome
 
 
