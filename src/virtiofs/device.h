@@ -46,9 +46,6 @@ class Device final : public vhost_user::Device {
   // Stops all queues.
   ~Device() override;
 
-  // The front-end went away for good: stops all queues and forgets the guest's nodes and handles.
-  void disconnect();
-
   // vhost_user::Device. The guest's session survives reset() and stopped queues: QEMU stops the device
   // whenever the VM is paused. A guest that boots anew says so by INIT.
   std::uint64_t features() const override;
@@ -64,6 +61,8 @@ class Device final : public vhost_user::Device {
   void set_queue_error(unsigned index, UniqueFd error) override;
   void set_queue_logging(unsigned index, const virtio::RingSetup& ring) override;
   void reset() override;
+  // Forgets the guest's nodes and handles, too.
+  void disconnect() override;
 
  private:
   explicit Device(FileSystem& file_system) : engine_(file_system) {}
