@@ -44,6 +44,9 @@ struct ServeSettings {
   // The longest notification (notifier.h) that goes to a guest which negotiates VIRTIO_FS_F_NOTIFICATION
   // (Linux up to 6.18 does not), at least 2048 bytes; 0: it is not offered.
   std::uint32_t notification_buffer = 64 * 1024;
+  // How long the end, and a front-end's leaving, waits for calls that are not answered yet. These are given
+  // up after it, and answering them later does nothing.
+  std::chrono::milliseconds grace{5000};
 };
 
 class Session {

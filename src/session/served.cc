@@ -38,7 +38,8 @@ std::expected<std::unique_ptr<Session>, std::string> Session::serve(FileSystem& 
   if (!listener) return std::unexpected(listener.error());
   auto device = virtiofs::Device::create(file_system, {.request_queues = settings.request_queues,
                                                        .tag = settings.tag,
-                                                       .notification_buffer = settings.notification_buffer});
+                                                       .notification_buffer = settings.notification_buffer,
+                                                       .grace = settings.grace});
   if (!device) return std::unexpected("cannot make the device: " + to_string(device.error()));
   auto session =
       std::make_unique<ServedSession>(std::move(*device), std::move(*listener), settings.keep_listening);

@@ -38,8 +38,8 @@ class Device {
   // Starts a stopped queue. `kick` may be none: then the ring has to be polled. An error is reported to the
   // front-end and leaves the queue stopped.
   virtual Result<void> start_queue(unsigned index, const virtio::RingSetup& ring, UniqueFd kick) = 0;
-  // Stops a running queue, draining what is in flight; returns where the ring goes on
-  // (RingSetup::base).
+  // Stops a running queue, draining what is in flight; returns where the ring goes on (RingSetup::base). What
+  // is given up because it does not end never completes.
   virtual std::uint32_t stop_queue(unsigned index) = 0;
   // May come before the queue starts, and is kept while it is stopped. A kick that came before the queue was
   // enabled counts.

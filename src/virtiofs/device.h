@@ -33,6 +33,11 @@ struct DeviceOptions {
   std::uint32_t notification_buffer = 0;
   // How long a notification waits for such a buffer before it fails with EAGAIN.
   std::chrono::milliseconds notification_patience{1000};
+  // How long a stop that the front-end asks for waits for calls which are not answered: QEMU, and the whole
+  // VM with it, waits too. After that they are given up (QueueWorker::stop).
+  std::chrono::milliseconds stop_patience{60'000};
+  // The same at the end, when the front-end has gone or the device is destroyed.
+  std::chrono::milliseconds grace{5000};
 };
 
 class Device final : public vhost_user::Device {
@@ -65,11 +70,16 @@ class Device final : public vhost_user::Device {
   void disconnect() override;
 
  private:
-  explicit Device(FileSystem& file_system) : engine_(file_system) {}
+  Device(FileSystem& file_system, const DeviceOptions& options)
+      : engine_(file_system), stop_patience_(options.stop_patience), grace_(options.grace) {}
+  // Stops all queues, which together wait no longer than `patience` for calls that are not answered.
+  void stop_all(std::chrono::milliseconds patience);
   void set_config(const DeviceOptions& options);
   bool notifying() const { return (acked_features_ & virtio::kFsNotification) != 0; }
 
   Engine engine_;
+  const std::chrono::milliseconds stop_patience_;
+  const std::chrono::milliseconds grace_;
   std::vector<std::byte> config_;
   std::uint64_t acked_features_ = 0;
   std::vector<std::unique_ptr<QueueWorker>> workers_;
