@@ -140,6 +140,7 @@ class ReplyData : public ReplyOrError {
   ReplyData(ReplyData&&) noexcept = default;
 
   // The room for the data, to be filled in place from its start. The list may be consumed: take it once.
+  // There is none when the request has been given up.
   IoVecs room() const { return body_room(limit_); }
   // The first `size` bytes of room() hold the answer. `size` above the room's is EIO.
   void ok(std::size_t size) &&;

@@ -35,6 +35,8 @@ struct ServeSettings {
   std::string socket_path{};
   // Or a listening AF_UNIX stream socket, which the session takes over; -1: there is none.
   int listening_fd = -1;
+  // Whether run() waits for the next front-end when one has gone; else it returns then.
+  bool keep_listening = false;
   // Request queues offered to the guest, each with a thread of its own.
   unsigned request_queues = 1;
   // The name that the guest mounts, if the front-end does not know it; at most 36 bytes.
@@ -42,6 +44,9 @@ struct ServeSettings {
   // The longest notification (notifier.h) that goes to a guest which negotiates VIRTIO_FS_F_NOTIFICATION
   // (Linux up to 6.18 does not), at least 2048 bytes; 0: it is not offered.
   std::uint32_t notification_buffer = 64 * 1024;
+  // How long the end, and a front-end's leaving, waits for calls that are not answered yet. These are given
+  // up after it, and answering them later does nothing.
+  std::chrono::milliseconds grace{5000};
 };
 
 class Session {
@@ -53,7 +58,10 @@ class Session {
   static std::expected<std::unique_ptr<Session>, std::string> mount(FileSystem& file_system,
                                                                     const std::string& mountpoint,
                                                                     const MountSettings& settings = {});
-  // Listens for a vhost-user front-end. Errors are one line for the user.
+  // Listens for vhost-user front-ends, which are served one after the other. Only one that leaves in order
+  // ends run() (see keep_listening): one that breaks the protocol is logged, loses its connection, and the
+  // next one is waited for. Who merely connects to see whether the socket is alive is not noticed. Errors are
+  // one line for the user.
   static std::expected<std::unique_ptr<Session>, std::string> serve(FileSystem& file_system,
                                                                     const ServeSettings& settings);
 

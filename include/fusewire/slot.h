@@ -69,14 +69,19 @@ class Slot {
   virtual void done_without_reply() = 0;
   // In the place of the three, long after: the engine has given this request up (Engine::abandon), and now
   // its Call has been answered or dropped. Engine and transport may be gone; the slot is the caller's own
-  // affair. A transport that abandons requests must let go of their slots and free them here. The default
-  // does nothing.
+  // affair. A transport that abandons requests must let go of their slots and free them here. Engine and
+  // reply write nothing to the slot's memory by then; a file system may still use what it was lent (lent()).
+  // The default does nothing.
   virtual void given_up() {}
 
  protected:
   // For a transport that uses slots again: gives back the memory that a long request made the slot take.
   // Between two requests only.
   void release_large_head();
+  // For a transport whose request has been given up. Whether the file system has got hold of the payload or
+  // of the reply's room, which it then may read or write as long as it keeps the Call.
+  bool lent() const { return lent_; }
+  RequestId unique() const { return unique_; }
 
  private:
   friend class Engine;
@@ -109,6 +114,7 @@ class Slot {
 
   // The engine's record of the request while it is in flight (engine.h and in_flight.h).
   std::atomic<Hold> hold_{Hold::served};
+  bool lent_ = false;  // written by whoever has claimed the slot, or before the Call exists
   Engine* engine_ = nullptr;
   RequestId unique_{};
   std::uint32_t opcode_ = 0;

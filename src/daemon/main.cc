@@ -20,10 +20,10 @@
 #include "base/log.h"
 #include "daemon/options.h"
 #include "daemon/process.h"
-#include "daemon/serve.h"
 #include "daemon/texts.h"
 #include "passthrough/passthrough.h"
 #include "vhost_user/listener.h"
+#include "vhost_user/service.h"
 #include "virtiofs/device.h"
 
 namespace fusewire::daemon {
@@ -144,7 +144,8 @@ OrText<int> run(Options options) {
       return std::unexpected("cannot go to the background: " + to_string(entered.error()));
   }
 
-  const auto served = serve(*listener, **device, stop->fd(), options.keep_listening);
+  const auto served = vhost_user::serve(*listener, **device,
+                                        {.stop_fd = stop->fd(), .keep_listening = options.keep_listening});
   if (!served) return std::unexpected(served.error());
   if (const int signal = stop->take(); signal != 0) log::info("ending: signal {}", sigabbrev_np(signal));
   return EXIT_SUCCESS;

@@ -70,6 +70,7 @@ bool Engine::fetch_tail(Slot& slot, const fuse_in_header& in, const typename Op:
   } else if constexpr (std::is_same_v<Tail, Payload>) {
     const std::size_t size = tail_size(arguments);
     if (slot.request.size() < size) return false;
+    slot.lent_ = size != 0;
     tail.data = slot.request;
     tail.data.truncate(size);
     return true;

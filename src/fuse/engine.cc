@@ -92,8 +92,17 @@ void Engine::serve_init(Slot& slot, const fuse_in_header&) {
                       in.major, in.minor, kMajor, kOldestMinor);
     return answer_error(slot, EPROTO);
   }
+  alone(slot, [&] { initialize(slot, in); });
+}
+
+bool Engine::alone(Slot& slot, const std::function<void()>& section) {
   flush_pending_interrupts(std::nullopt);
-  in_flight_.exclusive([&] { initialize(slot, in); });
+  if (in_flight_.exclusive_within(transport_.patience, section)) return true;
+  static log::RateLimit limit;
+  log::warn_limited(limit, "{} fails: requests that nobody answers stand in its way",
+                    find_row(slot.opcode_)->name);
+  answer_error(slot, EBUSY);
+  return false;
 }
 
 void Engine::initialize(Slot& slot, const fuse_init_in& in) {
@@ -148,8 +157,7 @@ void Engine::forget_kernel() {
 
 void Engine::serve_destroy(Slot& slot, const fuse_in_header&) {
   if (!initialized()) return answer_error(slot, EIO);
-  reset();
-  slot.done(slot.unique_, 0, 0);
+  if (alone(slot, [this] { forget_kernel(); })) slot.done(slot.unique_, 0, 0);
 }
 
 void Engine::reset() {

@@ -58,10 +58,18 @@ class Engine {
   // how many they are. No thread may be inside submit().
   std::size_t abandon(std::chrono::milliseconds grace);
 
+  // For a queue that is stopped while the others go on: gives up those of its requests that are not answered
+  // yet, and returns their slots. given_up() may come to a slot before this returns: the transport must not
+  // free a slot there that it still wants to look at. No thread may be inside submit() with a request of the
+  // queue.
+  std::vector<Slot*> abandon_queue(unsigned queue) { return in_flight_.abandon_queue(queue); }
+
   // What the transport is able to do; holds from the next INIT on.
   struct Transport {
     std::uint32_t max_write = UINT32_MAX;  // bounds what the file system asks for
     bool abort_error = false;              // FUSE_ABORT_ERROR: it tells an abort from an unmount
+    // How long INIT and DESTROY wait for the requests in flight before they fail with EBUSY.
+    std::chrono::milliseconds patience{60'000};
   };
   void set_transport(const Transport& transport) { transport_ = transport; }
 
@@ -100,6 +108,9 @@ class Engine {
   // INIT's two outcomes; both run alone.
   void initialize(Slot& slot, const fuse_init_in& in);
   void forget_kernel();
+  // Runs `section` alone; or, when that cannot be for too long, answers the request with EBUSY and returns
+  // false.
+  bool alone(Slot& slot, const std::function<void()>& section);
 
   // Answers a request that is not in flight.
   static void answer_error(Slot& slot, int error);

@@ -1,8 +1,8 @@
 #include "fuse/in_flight.h"
 
+#include <algorithm>
 #include <thread>
 #include <utility>
-#include <vector>
 
 #include "fusewire/thread_work.h"
 
@@ -50,16 +50,33 @@ void InFlight::open() {
   }
 }
 
+bool InFlight::wait_until_empty(Shard& shard, std::optional<Deadline> deadline) {
+  std::unique_lock lock(shard.mutex);
+  const auto empty = [&shard] { return shard.first == nullptr; };
+  if (deadline) return shard.changed.wait_until(lock, *deadline, empty);
+  shard.changed.wait(lock, empty);
+  return true;
+}
+
 void InFlight::exclusive(const std::function<void()>& section) {
   ThreadWork::finish_all_of_this_thread();
   const std::lock_guard one_at_a_time(exclusive_mutex_);
   close();
-  for (Shard& shard : shards_) {
-    std::unique_lock lock(shard.mutex);
-    shard.changed.wait(lock, [&] { return shard.first == nullptr; });
-  }
+  for (Shard& shard : shards_) wait_until_empty(shard, std::nullopt);
   section();
   open();
+}
+
+bool InFlight::exclusive_within(std::chrono::milliseconds patience, const std::function<void()>& section) {
+  ThreadWork::finish_all_of_this_thread();
+  const std::lock_guard one_at_a_time(exclusive_mutex_);
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  close();
+  const bool alone =
+      std::ranges::all_of(shards_, [deadline](Shard& shard) { return wait_until_empty(shard, deadline); });
+  if (alone) section();
+  open();
+  return alone;
 }
 
 std::size_t InFlight::exclusive_abandoning(std::chrono::milliseconds grace,
@@ -68,40 +85,45 @@ std::size_t InFlight::exclusive_abandoning(std::chrono::milliseconds grace,
   const std::lock_guard one_at_a_time(exclusive_mutex_);
   close();
   const auto deadline = std::chrono::steady_clock::now() + grace;
-  std::size_t abandoned = 0;
-  for (Shard& shard : shards_) {
-    std::unique_lock lock(shard.mutex);
-    if (shard.changed.wait_until(lock, deadline, [&] { return shard.first == nullptr; })) continue;
-    lock.unlock();
-    abandoned += abandon_all(shard);
-  }
+  std::vector<Slot*> abandoned;
+  for (Shard& shard : shards_)
+    if (!wait_until_empty(shard, deadline)) abandon_in(shard, std::nullopt, abandoned);
   section();
   open();
+  return abandoned.size();
+}
+
+std::vector<Slot*> InFlight::abandon_queue(unsigned queue) {
+  std::vector<Slot*> abandoned;
+  abandon_in(shards_[queue % shards_.size()], queue, abandoned);
   return abandoned;
 }
 
-std::size_t InFlight::abandon_all(Shard& shard) {
+void InFlight::abandon_in(Shard& shard, std::optional<unsigned> queue, std::vector<Slot*>& abandoned) {
   std::vector<std::function<void(InterruptReason)>> handlers;  // destroyed without the lock
-  std::size_t abandoned = 0;
-  for (;;) {
+  for (bool remaining = true; remaining;) {
+    remaining = false;
     {
       const std::lock_guard lock(shard.mutex);
-      for (Slot* slot = shard.first; slot != nullptr;) {
-        Slot* const next = slot->next_;
+      Slot* next = nullptr;
+      for (Slot* slot = shard.first; slot != nullptr; slot = next) {
+        next = slot->next_;
+        if (queue && slot->queue != *queue) continue;
         handlers.push_back(std::exchange(slot->on_interrupt_, nullptr));
         Slot* const previous = slot->previous_;
         // Nothing of the slot may be touched once it is abandoned. One that is just being answered leaves by
         // itself, and soon.
-        if (slot->abandon()) {
-          ++abandoned;
-          if (next != nullptr) next->previous_ = previous;
-          (previous != nullptr ? previous->next_ : shard.first) = next;
+        if (!slot->abandon()) {
+          remaining = true;
+          continue;
         }
-        slot = next;
+        abandoned.push_back(slot);
+        if (next != nullptr) next->previous_ = previous;
+        (previous != nullptr ? previous->next_ : shard.first) = next;
       }
-      if (shard.first == nullptr) return abandoned;
+      if (shard.closed && shard.first == nullptr) shard.changed.notify_all();
     }
-    std::this_thread::yield();
+    if (remaining) std::this_thread::yield();
   }
 }
 

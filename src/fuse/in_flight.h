@@ -10,6 +10,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <vector>
 
 #include "fusewire/slot.h"
 
@@ -30,10 +31,16 @@ class InFlight {
   // until none is in flight, runs `section` and lets requests in again. Not from a thread whose own request
   // is in flight.
   void exclusive(const std::function<void()>& section);
+  // The same, but returns false, and has not run `section`, when requests are in flight even after
+  // `patience`.
+  bool exclusive_within(std::chrono::milliseconds patience, const std::function<void()>& section);
 
   // The same with an end: requests that are still in flight after `grace` are abandoned (Slot::abandon), and
   // how many these were is returned. Nothing touches them or this object for their sake later.
   std::size_t exclusive_abandoning(std::chrono::milliseconds grace, const std::function<void()>& section);
+
+  // Abandons the requests of `queue`, and returns their slots, which nothing here touches later.
+  std::vector<Slot*> abandon_queue(unsigned queue);
 
   // Interrupts the request `unique`; false when it is not in flight.
   bool interrupt(RequestId unique);
@@ -54,7 +61,11 @@ class InFlight {
   // Keeps new requests waiting, and interrupts the others; and lets them in again.
   void close();
   void open();
-  static std::size_t abandon_all(Shard& shard);
+  // Waits until the shard is empty; false when it is not, even at the deadline.
+  using Deadline = std::chrono::steady_clock::time_point;
+  static bool wait_until_empty(Shard& shard, std::optional<Deadline> deadline);
+  // nullopt: of all queues.
+  static void abandon_in(Shard& shard, std::optional<unsigned> queue, std::vector<Slot*>& abandoned);
   Shard& shard_of(const Slot& slot) { return shards_[slot.queue % shards_.size()]; }
 
   // Interrupts what `matches` in one shard; the handlers run without its lock. Returns how many matched.

@@ -1,5 +1,6 @@
 #include "fusewire/reply.h"
 
+#include <array>
 #include <exception>
 
 #include "fuse/engine.h"
@@ -53,11 +54,17 @@ void ReplyBase::send_dropped() {
 }
 
 int ReplyBase::send_bytes(std::span<const std::byte> body) {
-  if (slot_->reply_room.copy_from(body) != body.size()) return send(EIO, 0);
-  return send(0, body.size());
+  Slot* slot = take_slot();
+  if (slot == nullptr) return ENOTCONN;
+  // Only now: the room of a request that was given up may be somebody else's.
+  if (slot->reply_room.copy_from(body) != body.size()) return slot->done(slot->unique_, EIO, 0);
+  return slot->done(slot->unique_, 0, body.size());
 }
 
 IoVecs ReplyBase::body_room(std::size_t limit) const {
+  if (!slot_->claim()) return {};
+  slot_->lent_ = true;
+  slot_->unclaim();
   IoVecs room = slot_->reply_room;
   room.truncate(limit);
   return room;
@@ -112,12 +119,11 @@ void ReplyIoctl::ok(std::int32_t result, std::span<const std::byte> data) && {
     send(EIO, 0);
     return;
   }
-  const fuse_ioctl_out out{.result = result, .flags = 0, .in_iovs = 0, .out_iovs = 0};
-  IoVecs room = body_room(sizeof out + data.size());
-  room.copy_from(bytes_of(out));
-  room.drop_front(sizeof out);
-  room.copy_from(data);
-  send(0, sizeof out + data.size());
+  fuse_ioctl_out out{.result = result, .flags = 0, .in_iovs = 0, .out_iovs = 0};
+  // SAFETY: a body is only read.
+  const std::array<iovec, 2> body{iovec{&out, sizeof out},
+                                  {const_cast<std::byte*>(data.data()), data.size()}};
+  send_vectors(body);
 }
 
 }  // namespace fusewire

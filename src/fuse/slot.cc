@@ -12,6 +12,7 @@ void Slot::begin(Engine& engine) {
   unclaim();
   unique_ = RequestId{};
   opcode_ = 0;
+  lent_ = false;
   interrupted_.store(false, std::memory_order_relaxed);  // SAFETY: nobody else knows the request yet
   head_data_ = inline_head_.data();
   head_size_ = 0;

@@ -8,13 +8,11 @@
 
 #include "libfuse/adapter.h"
 #include "libfuse/session.h"
-#include "vhost_user/backend.h"
+#include "vhost_user/service.h"
 #include "virtiofs/device.h"
 
 namespace fusewire::libfuse {
 namespace {
-
-using Ending = vhost_user::Backend::Ending;
 
 int failed(const std::string& text, int error) {
   fuse_log(FUSE_LOG_ERR, "fuse: %s\n", text.c_str());
@@ -39,18 +37,8 @@ int serve_guest(fuse_session& session, bool at_once) {
   options.notification_buffer = kNotificationBuffer;
   auto device = virtiofs::Device::create(*session.adapter, options);
   if (!device) return failed("the device: " + to_string(device.error()), device.error().value);
-  while (!session.ended()) {
-    auto accepted = session.listener->accept(session.end_event());
-    if (!accepted) return failed(accepted.error(), EIO);
-    if (!*accepted) break;
-    UniqueFd socket = **std::move(accepted);
-    if (vhost_user::left_without_a_word(socket.get(), session.end_event())) continue;
-    const auto outcome = vhost_user::Backend(std::move(socket), **device, session.end_event()).run();
-    (*device)->disconnect();
-    if (outcome.ending != Ending::protocol_error) break;
-    fuse_log(FUSE_LOG_WARNING, "fuse: the connection to the front-end failed: %s; waiting for the next one\n",
-             outcome.text.c_str());
-  }
+  const auto served = vhost_user::serve(*session.listener, **device, {.stop_fd = session.end_event()});
+  if (!served) return failed(served.error(), EIO);
   return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <array>
 #include <cstring>
 #include <filesystem>
 #include <future>
@@ -32,6 +33,13 @@ class SessionTest : public ::testing::Test {
     EXPECT_EQ(result, 0);
     return fd;
   }
+  // Sends a request without payload.
+  static void say(const UniqueFd& front_end, std::uint32_t request) {
+    const std::array<std::uint32_t, 3> message{request, 1, 0};
+    ASSERT_EQ(::send(front_end.get(), message.data(), sizeof message, 0), ssize_t{sizeof message});
+  }
+  static constexpr std::uint32_t kGetFeatures = 1, kSetOwner = 3;
+
   std::string folder = "/tmp/fusewire-session-test.XXXXXX";
   NoFs fs;
 };
@@ -75,18 +83,43 @@ TEST_F(SessionTest, Stop_FromAnotherThread_EndsAConnection) {
 TEST_F(SessionTest, FrontEndGone_IsANormalEnd) {
   auto session = Session::serve(fs, {.socket_path = socket_path()});
   ASSERT_TRUE(session) << session.error();
-  connect();
+  connect();  // a probe, which is not noticed
+  {
+    const UniqueFd front_end = connect();
+    say(front_end, kSetOwner);
+  }
   EXPECT_TRUE((*session)->run());
 }
 
-TEST_F(SessionTest, FrontEndThatTalksNonsense_IsAnError) {
+TEST_F(SessionTest, KeepListening_WaitsForTheNextFrontEnd) {
+  auto session = Session::serve(fs, {.socket_path = socket_path(), .keep_listening = true});
+  ASSERT_TRUE(session) << session.error();
+  auto ended = std::async(std::launch::async, [&] { return (*session)->run(); });
+  for (int i = 0; i < 2; ++i) {
+    const UniqueFd front_end = connect();
+    say(front_end, kGetFeatures);
+    std::array<char, 20> answer{};
+    EXPECT_EQ(::recv(front_end.get(), answer.data(), answer.size(), MSG_WAITALL), 20);
+  }
+  (*session)->stop();
+  EXPECT_TRUE(ended.get());
+}
+
+TEST_F(SessionTest, FrontEndThatTalksNonsense_IsNotTheEnd) {
   auto session = Session::serve(fs, {.socket_path = socket_path()});
   ASSERT_TRUE(session) << session.error();
-  UniqueFd front_end = connect();
-  const std::string nonsense(12, '\xff');
-  ASSERT_EQ(::send(front_end.get(), nonsense.data(), nonsense.size(), 0), 12);
-  ASSERT_EQ(::shutdown(front_end.get(), SHUT_WR), 0);
-  EXPECT_FALSE((*session)->run());
+  auto ended = std::async(std::launch::async, [&] { return (*session)->run(); });
+  {
+    const UniqueFd front_end = connect();
+    say(front_end, 0xffff'ffff);
+    char byte = 0;
+    EXPECT_LE(::recv(front_end.get(), &byte, 1, 0), 0) << "the session closes the connection";
+  }
+  {
+    const UniqueFd front_end = connect();
+    say(front_end, kSetOwner);
+  }
+  EXPECT_TRUE(ended.get());
 }
 
 }  // namespace

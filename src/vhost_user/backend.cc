@@ -59,7 +59,7 @@ Backend::Outcome Backend::run() {
         break;
     }
   }
-  reset_device();
+  device_.disconnect();
   for (unsigned i = 0; i < rings_.size(); ++i) {
     device_.set_queue_call(i, UniqueFd());
     device_.set_queue_error(i, UniqueFd());

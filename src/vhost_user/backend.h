@@ -38,7 +38,7 @@ class Backend {
   // borrowed; -1: there is none.
   Backend(UniqueFd socket, Device& device, int stop_fd);
 
-  // Serves until the connection ends. On return the device is reset and holds no guest memory, and the
+  // Serves until the connection ends. On return the device is disconnected and holds no guest memory, and the
   // socket is closed.
   Outcome run();
 

@@ -74,6 +74,7 @@ class FakeDevice final : public Device {
     setups_[index] = ring;
   }
   void reset() override { note("reset"); }
+  void disconnect() override { note("disconnect"); }
 
   // For the test. What came since the last call, one line a call.
   std::vector<std::string> take_notes() {

@@ -10,14 +10,14 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-TEST_F(BackendTest, Run_FrontEndGoes_ResetsTheDeviceAndDropsEverything) {
+TEST_F(BackendTest, Run_FrontEndGoes_DisconnectsTheDeviceAndDropsEverything) {
   set_up();
   ASSERT_TRUE(front->start_ring(1, ring.setup(), event.get(), event.get()));
   device.take_notes();
 
   EXPECT_EQ(disconnect().ending, Backend::Ending::front_end_gone);
 
-  EXPECT_THAT(device.take_notes(), ElementsAre("reset", "call 0 none", "error 0 none", "call 1 none",
+  EXPECT_THAT(device.take_notes(), ElementsAre("disconnect", "call 0 none", "error 0 none", "call 1 none",
                                                "error 1 none", "call 2 none", "error 2 none", "memory 0"));
 }
 

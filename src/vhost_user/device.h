@@ -38,8 +38,8 @@ class Device {
   // Starts a stopped queue. `kick` may be none: then the ring has to be polled. An error is reported to the
   // front-end and leaves the queue stopped.
   virtual Result<void> start_queue(unsigned index, const virtio::RingSetup& ring, UniqueFd kick) = 0;
-  // Stops a running queue, draining what is in flight; returns where the ring goes on
-  // (RingSetup::base).
+  // Stops a running queue, draining what is in flight; returns where the ring goes on (RingSetup::base). What
+  // is given up because it does not end never completes.
   virtual std::uint32_t stop_queue(unsigned index) = 0;
   // May come before the queue starts, and is kept while it is stopped. A kick that came before the queue was
   // enabled counts.
@@ -52,11 +52,14 @@ class Device {
   // else in `ring` did.
   virtual void set_queue_logging(unsigned index, const virtio::RingSetup& ring) = 0;
 
-  // RESET_DEVICE, RESET_OWNER, SET_STATUS 0, or the front-end went away: stops all queues, drains what is in
-  // flight, and takes them for disabled. All else stays until Backend changes it: the memory map, for a
-  // front-end which adds regions one by one does not send them again; the call and error events, for QEMU
-  // sends the latter only once per connection, and sets the status to 0 whenever the VM is paused.
+  // RESET_DEVICE, RESET_OWNER or SET_STATUS 0: stops all queues, drains what is in flight, and takes them for
+  // disabled. All else stays until Backend changes it: the memory map, for a front-end which adds regions one
+  // by one does not send them again; the call and error events, for QEMU sends the latter only once per
+  // connection, and sets the status to 0 whenever the VM is paused.
   virtual void reset() = 0;
+  // The front-end went away for good: reset(), and the device forgets all that it knew of the guest, its
+  // memory too.
+  virtual void disconnect() = 0;
 };
 
 }  // namespace fusewire::vhost_user

@@ -16,7 +16,8 @@ constexpr unsigned kNotificationQueue = 1;  // virtio 1.2, 5.11.2; there only if
 }  // namespace
 
 Result<std::unique_ptr<Device>> Device::create(FileSystem& file_system, const DeviceOptions& options) {
-  auto device = std::unique_ptr<Device>(new Device(file_system));
+  auto device = std::unique_ptr<Device>(new Device(file_system, options));
+  device->engine_.set_transport({.patience = options.stop_patience});
   if (options.tag.size() > kMaxTag) return fail(EINVAL);
   const bool notifies = options.notification_buffer != 0;
   if (notifies && options.notification_buffer < NotificationChannel::kLeastBuffer) return fail(EINVAL);
@@ -41,7 +42,8 @@ Result<std::unique_ptr<Device>> Device::create(FileSystem& file_system, const De
 }
 
 Device::~Device() {
-  reset();
+  if (notifications_ != nullptr) notifications_->close();
+  stop_all(grace_);
   set_features(0);  // no sender is left behind
 }
 
@@ -59,7 +61,9 @@ void Device::set_config(const DeviceOptions& options) {
 }
 
 void Device::disconnect() {
-  reset();
+  // Senders first: a call may be answered only when its notification is sent.
+  if (notifications_ != nullptr) notifications_->close();
+  stop_all(grace_);
   set_features(0);
   engine_.reset();
   set_memory(guestmem::MemoryMap::empty());
@@ -100,7 +104,9 @@ Result<void> Device::start_queue(unsigned index, const virtio::RingSetup& ring, 
                                 notifying() && index == kNotificationQueue ? notifications_.get() : nullptr);
 }
 
-std::uint32_t Device::stop_queue(unsigned index) { return workers_[index]->stop(); }
+std::uint32_t Device::stop_queue(unsigned index) {
+  return workers_[index]->stop(std::chrono::steady_clock::now() + stop_patience_);
+}
 
 void Device::set_queue_enabled(unsigned index, bool enabled) { workers_[index]->set_enabled(enabled); }
 
@@ -112,9 +118,12 @@ void Device::set_queue_logging(unsigned index, const virtio::RingSetup& ring) {
   workers_[index]->set_logging(ring);
 }
 
-void Device::reset() {
+void Device::reset() { stop_all(stop_patience_); }
+
+void Device::stop_all(std::chrono::milliseconds patience) {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
   for (const auto& worker : workers_) {
-    if (worker->running()) worker->stop();
+    if (worker->running()) worker->stop(deadline);
     worker->set_enabled(false);
   }
 }

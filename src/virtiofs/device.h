@@ -33,6 +33,11 @@ struct DeviceOptions {
   std::uint32_t notification_buffer = 0;
   // How long a notification waits for such a buffer before it fails with EAGAIN.
   std::chrono::milliseconds notification_patience{1000};
+  // How long a stop that the front-end asks for waits for calls which are not answered: QEMU, and the whole
+  // VM with it, waits too. After that they are given up (QueueWorker::stop).
+  std::chrono::milliseconds stop_patience{60'000};
+  // The same at the end, when the front-end has gone or the device is destroyed.
+  std::chrono::milliseconds grace{5000};
 };
 
 class Device final : public vhost_user::Device {
@@ -45,9 +50,6 @@ class Device final : public vhost_user::Device {
   static Result<std::unique_ptr<Device>> create(FileSystem& file_system, const DeviceOptions& options);
   // Stops all queues.
   ~Device() override;
-
-  // The front-end went away for good: stops all queues and forgets the guest's nodes and handles.
-  void disconnect();
 
   // vhost_user::Device. The guest's session survives reset() and stopped queues: QEMU stops the device
   // whenever the VM is paused. A guest that boots anew says so by INIT.
@@ -64,13 +66,20 @@ class Device final : public vhost_user::Device {
   void set_queue_error(unsigned index, UniqueFd error) override;
   void set_queue_logging(unsigned index, const virtio::RingSetup& ring) override;
   void reset() override;
+  // Forgets the guest's nodes and handles, too.
+  void disconnect() override;
 
  private:
-  explicit Device(FileSystem& file_system) : engine_(file_system) {}
+  Device(FileSystem& file_system, const DeviceOptions& options)
+      : engine_(file_system), stop_patience_(options.stop_patience), grace_(options.grace) {}
+  // Stops all queues, which together wait no longer than `patience` for calls that are not answered.
+  void stop_all(std::chrono::milliseconds patience);
   void set_config(const DeviceOptions& options);
   bool notifying() const { return (acked_features_ & virtio::kFsNotification) != 0; }
 
   Engine engine_;
+  const std::chrono::milliseconds stop_patience_;
+  const std::chrono::milliseconds grace_;
   std::vector<std::byte> config_;
   std::uint64_t acked_features_ = 0;
   std::vector<std::unique_ptr<QueueWorker>> workers_;

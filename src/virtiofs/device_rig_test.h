@@ -29,8 +29,8 @@ using testing::GuestQueue;
 using testing::GuestQueueOptions;
 using testing::Request;
 
-// GETATTR and READ of handle 0 answer at once, READ of handle 1 when a test says so, SETLKW when it is
-// interrupted, READ of handle 2 keeps the queue's own thread until a test lets it go.
+// GETATTR and READ of handle 0 answer at once, READ and WRITE of handle 1 when a test says so, SETLKW when it
+// is interrupted, READ of handle 2 keeps the queue's own thread until a test lets it go.
 class HeldFs final : public FileSystem {
  public:
   static constexpr std::uint64_t kAtOnce = 0;
@@ -80,7 +80,9 @@ class HeldFs final : public FileSystem {
     call.tail.data.copy_to(bytes);
     const std::lock_guard lock(mutex_);
     written_ = std::move(bytes);
-    std::move(call.reply).ok(call.in.size);
+    if (call.in.fh != kParked) return std::move(call.reply).ok(call.in.size);
+    parked_write_.emplace(std::move(call));
+    changed_.notify_all();
   }
 
   // Waits like a lock that nobody gives back.
@@ -161,6 +163,16 @@ class HeldFs final : public FileSystem {
     return call;
   }
 
+  // The parked WRITE, waited for.
+  std::optional<Call<op::Write>> take_parked_write() {
+    std::unique_lock lock(mutex_);
+    if (!changed_.wait_for(lock, testing::kPatience, [this] { return parked_write_.has_value(); }))
+      return std::nullopt;
+    std::optional<Call<op::Write>> call(std::move(*parked_write_));
+    parked_write_.reset();
+    return call;
+  }
+
   std::atomic<int> inits{0}, destroys{0};
   std::atomic<std::uint64_t> forgotten{0};
 
@@ -176,6 +188,7 @@ class HeldFs final : public FileSystem {
   std::shared_ptr<Notifier> notifier_;
   std::function<void()> in_getattr_;
   std::vector<Call<op::Read>> parked_;
+  std::optional<Call<op::Write>> parked_write_;
   std::vector<std::byte> written_;
   int blocked_ = 0;
   int waiting_ = 0;
@@ -222,6 +235,8 @@ struct RigOptions {
   std::vector<unsigned> queue_cpus{};
   std::uint32_t notification_buffer = 0;  // offered with this size,
   std::chrono::milliseconds notification_patience = testing::kPatience;
+  std::chrono::milliseconds stop_patience = 2 * testing::kPatience;  // so that whoever waits for it fails
+  std::chrono::milliseconds grace = 2 * testing::kPatience;
   bool accept_notifications = true;  // and negotiated
   bool start = true;                 // all queues run and are enabled,
   bool initialize = true;            // and the engine is.
@@ -238,7 +253,9 @@ class Rig {
         device(*Device::create(fs, {.request_queues = options.request_queues,
                                     .queue_cpus = options.queue_cpus,
                                     .notification_buffer = options.notification_buffer,
-                                    .notification_patience = options.notification_patience})) {
+                                    .notification_patience = options.notification_patience,
+                                    .stop_patience = options.stop_patience,
+                                    .grace = options.grace})) {
     device->set_features(options.queue.accepted(device->features()) &
                          ~(options.accept_notifications ? 0 : virtio::kFsNotification));
     device->set_memory(map);

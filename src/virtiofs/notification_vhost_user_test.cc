@@ -29,10 +29,8 @@ class NotificationOverVhostUser : public ::testing::Test {
   void connect(std::uint64_t refused_features) {
     int ends[2];
     ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-    backend_ = std::thread([this, socket = ends[0]] {
-      vhost_user::Backend(UniqueFd(socket), *device_, -1).run();
-      device_->disconnect();
-    });
+    backend_ =
+        std::thread([this, socket = ends[0]] { vhost_user::Backend(UniqueFd(socket), *device_, -1).run(); });
     frontend_.emplace(UniqueFd(ends[1]));
     memory_.emplace(*guestmem::SharedMemory::create(
         GuestAddress(0x100000), 3 * GuestQueue::memory_size(kQueue) + std::size_t{16} * 4096));

@@ -38,7 +38,7 @@ void QueueSlot::release_excess() {
   release_large_head();
 }
 
-int QueueSlot::done(RequestId unique, int error, std::size_t body_size) {
+void QueueSlot::write_header(RequestId unique, int error, std::size_t body_size) {
   const std::size_t total = sizeof(fuse_out_header) + body_size;
   const fuse_out_header header{
       .len = static_cast<std::uint32_t>(total), .error = -error, .unique = unique.get()};
@@ -50,6 +50,10 @@ int QueueSlot::done(RequestId unique, int error, std::size_t body_size) {
     if (rest.empty()) break;
   }
   used_length_ = static_cast<std::uint32_t>(total);
+}
+
+int QueueSlot::done(RequestId unique, int error, std::size_t body_size) {
+  write_header(unique, error, body_size);
   worker_.complete(*this);
   return 0;
 }
@@ -57,6 +61,16 @@ int QueueSlot::done(RequestId unique, int error, std::size_t body_size) {
 void QueueSlot::done_without_reply() {
   used_length_ = 0;
   worker_.complete(*this);
+}
+
+bool QueueSlot::end_given_up() {
+  if (lent()) return false;
+  if (can_reply) write_header(unique(), EIO, 0);
+  return true;
+}
+
+void QueueSlot::let_go() {
+  if (let_go_.exchange(true)) delete this;
 }
 
 }  // namespace fusewire::virtiofs

@@ -1,10 +1,14 @@
 // QueueSlot: one chain of a virtqueue as a Slot for the engine. Lives in its worker's slab and is used again
 // and again.
 //
+// A slot whose request the engine has given up (Engine::abandon_queue) leaves the slab: it belongs to whoever
+// still keeps the Call, keeps the guest's memory mapped for what that has been lent, and dies with it.
+//
 // What the driver laid out (virtio 1.2, 5.11.6): readable ranges hold the request, writable ranges
 // fuse_out_header and the reply's body. How either is cut into ranges says nothing.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -23,6 +27,7 @@ class QueueSlot final : public Slot {
   // The chain to fill with DeviceQueue::pop; then prepare() makes it a request. `map` is what it was
   // translated with and stays pinned while the request is in flight.
   virtio::Chain& chain() { return chain_; }
+  const virtio::Chain& chain() const { return chain_; }
   void prepare(const std::shared_ptr<const guestmem::MemoryMap>& map);
   // Has the processor fetch what will be looked at first. Never faults.
   void prefetch() const;
@@ -39,9 +44,17 @@ class QueueSlot final : public Slot {
   // Slot. From any thread; the worker returns the chain to the driver.
   int done(RequestId unique, int error, std::size_t body_size) override;
   void done_without_reply() override;
+  void given_up() override { let_go(); }
+
+  // For the worker, when the engine has given the request up. Ends it with EIO in the Call's place, as done()
+  // would, but completes nothing; false when the file system may still use the chain's memory.
+  bool end_given_up();
+  // The worker knows the slot no more: frees it, now or when given_up() comes.
+  void let_go();
 
  private:
   friend class CompletionList;
+  void write_header(RequestId unique, int error, std::size_t body_size);
 
   QueueWorker& worker_;
   virtio::Chain chain_;
@@ -50,6 +63,7 @@ class QueueSlot final : public Slot {
   std::shared_ptr<const guestmem::MemoryMap> map_;
   std::uint32_t used_length_ = 0;
   QueueSlot* next_completed_ = nullptr;
+  std::atomic<bool> let_go_{false};  // by one of the two who know an abandoned slot
 };
 
 }  // namespace fusewire::virtiofs

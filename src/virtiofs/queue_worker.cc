@@ -105,20 +105,13 @@ Result<void> QueueWorker::start(const virtio::RingSetup& ring, virtio::QueueOpti
   return result;
 }
 
-std::uint32_t QueueWorker::stop() {
+std::uint32_t QueueWorker::stop(Deadline deadline) {
   FUSEWIRE_CHECK(started_);
   run_on_worker([this] { accepting_ = false; });
   engine_.end_waits(queue_index_);
-  std::condition_variable drained;
-  bool empty = false;
-  run_on_worker([&] {
-    const std::lock_guard lock(tasks_mutex_);
-    empty = in_flight_ == 0;
-    if (!empty) drained_ = &drained;
-  });
-  if (!empty) {
-    std::unique_lock lock(tasks_mutex_);
-    drained.wait(lock, [this] { return drained_ == nullptr; });
+  if (!wait_drained(deadline)) {
+    run_on_worker([this] { give_up_unanswered(); });
+    wait_drained(std::nullopt);  // those that were being answered just then
   }
   std::uint32_t base = 0;
   run_on_worker([&] {
@@ -134,6 +127,18 @@ std::uint32_t QueueWorker::stop() {
   });
   started_ = false;
   return base;
+}
+
+bool QueueWorker::wait_drained(std::optional<Deadline> deadline) {
+  run_on_worker([this] {
+    const std::lock_guard lock(tasks_mutex_);
+    drained_ = in_flight_ == 0;
+  });
+  std::unique_lock lock(tasks_mutex_);
+  const auto drained = [this] { return drained_; };
+  if (deadline) return drain_ended_.wait_until(lock, *deadline, drained);
+  drain_ended_.wait(lock, drained);
+  return true;
 }
 
 void QueueWorker::set_memory(std::shared_ptr<const guestmem::MemoryMap> map) {
@@ -308,8 +313,7 @@ QueueWorker::Group QueueWorker::pop_group() {
   return group;
 }
 
-void QueueWorker::finish(QueueSlot& slot) {
-  FUSEWIRE_CHECK(queue_.has_value());  // stop() waits for all slots before it takes the queue away
+void QueueWorker::return_chain(const QueueSlot& slot) {
   if (log_ && slot.used_length() != 0) {
     // The room behind an error may have been filled in part before it came.
     const bool has_body = slot.used_length() > sizeof(fuse_out_header);
@@ -317,6 +321,11 @@ void QueueWorker::finish(QueueSlot& slot) {
                        has_body ? slot.used_length() : slot.chain().writable_size);
   }
   queue_->push_used(slot.chain().id, slot.used_length());
+}
+
+void QueueWorker::finish(QueueSlot& slot) {
+  FUSEWIRE_CHECK(queue_.has_value());  // stop() waits for all slots before it takes the queue away
+  return_chain(slot);
   batch_bytes_ += slot.used_length();
   if (slot.map() != map_) slot.drop_map();
   ranges_in_flight_ -= slot.range_count();
@@ -324,9 +333,34 @@ void QueueWorker::finish(QueueSlot& slot) {
   free_.push_back(&slot);
   if (--in_flight_ != 0 || accepting_) return;
   const std::lock_guard lock(tasks_mutex_);
-  if (drained_ == nullptr) return;
-  drained_->notify_all();
-  drained_ = nullptr;
+  drained_ = true;
+  drain_ended_.notify_all();
+}
+
+// A chain whose memory is lent stays the device's: returned, its pages would become another request's, while
+// the file system may yet fill them with data for this one, or write to a file what it finds there.
+void QueueWorker::give_up_unanswered() {
+  const std::vector<Slot*> unanswered = engine_.abandon_queue(queue_index_);
+  std::size_t kept = 0;
+  for (Slot* each : unanswered) {
+    auto& slot = static_cast<QueueSlot&>(*each);  // whatever comes by this queue is in our slots
+    const auto place = std::ranges::find(slab_, &slot, &std::unique_ptr<QueueSlot>::get);
+    FUSEWIRE_CHECK(place != slab_.end());
+    (void)place->release();
+    slab_.erase(place);
+    if (slot.end_given_up()) {
+      return_chain(slot);
+    } else {
+      ++kept;
+    }
+    ranges_in_flight_ -= slot.range_count();
+    --in_flight_;
+    slot.let_go();
+  }
+  if (unanswered.empty()) return;
+  log::warn(
+      "queue {}: {} requests that nobody answered are given up, {} of them without an answer to the guest",
+      queue_index_, unanswered.size(), kept);
 }
 
 void QueueWorker::publish(bool may_signal) {

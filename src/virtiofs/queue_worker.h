@@ -11,6 +11,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -56,8 +57,10 @@ class QueueWorker {
   Result<void> start(const virtio::RingSetup& ring, virtio::QueueOptions options, UniqueFd kick,
                      NotificationChannel* notifications = nullptr);
   // Ends the queue's waits (Engine::end_waits), waits for its requests in flight, and returns where the
-  // ring goes on (RingSetup::base).
-  std::uint32_t stop();
+  // ring goes on (RingSetup::base). What is not answered at `deadline` is given up: its chain goes back to
+  // the driver with EIO, or, where the file system has been lent the chain's memory, never.
+  using Deadline = std::chrono::steady_clock::time_point;
+  std::uint32_t stop(Deadline deadline);
   bool running() const { return started_; }
   void set_memory(std::shared_ptr<const guestmem::MemoryMap> map);
   void set_dirty_log(std::shared_ptr<guestmem::DirtyLog> log);
@@ -95,6 +98,8 @@ class QueueWorker {
 
   // Runs `task` on the worker's thread (on this one while there is no thread) and waits for its end.
   void run_on_worker(const std::function<void()>& task);
+  // Waits until no request is in flight; false when there are some, even at the deadline.
+  bool wait_drained(std::optional<Deadline> deadline);
 
   // The worker's thread.
   void run();
@@ -105,6 +110,9 @@ class QueueWorker {
   bool send_notifications();
   bool fill_buffer(QueueSlot& slot, std::span<const iovec> message, std::size_t size);
   void finish(QueueSlot& slot);
+  // Returns the slot's chain to the driver.
+  void return_chain(const QueueSlot& slot);
+  void give_up_unanswered();
   // Shows the driver what was finished, and signals it if it asks for that. In the middle of a turn it may be
   // signalled only if it says (by the event index) that it sleeps; else one signal for the turn must do.
   void publish(bool may_signal);
@@ -128,6 +136,9 @@ class QueueWorker {
   std::mutex tasks_mutex_;
   std::condition_variable task_done_;
   std::vector<const std::function<void()>*> tasks_;
+  // Under tasks_mutex_: what wait_drained() waits for.
+  std::condition_variable drain_ended_;
+  bool drained_ = false;
   std::atomic<bool> has_tasks_{false};
   std::atomic<bool> sleeping_{false};
   CompletionList completed_;
@@ -149,9 +160,8 @@ class QueueWorker {
   std::vector<std::unique_ptr<QueueSlot>> slab_;
   std::vector<QueueSlot*> free_;
   std::size_t in_flight_ = 0;
-  std::size_t ranges_in_flight_ = 0;            // of all their chains
-  std::size_t batch_bytes_ = 0;                 // moved by the requests of this batch
-  std::condition_variable* drained_ = nullptr;  // set while stop() waits; under tasks_mutex_
+  std::size_t ranges_in_flight_ = 0;  // of all their chains
+  std::size_t batch_bytes_ = 0;       // moved by the requests of this batch
 };
 
 }  // namespace fusewire::virtiofs

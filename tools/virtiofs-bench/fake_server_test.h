@@ -81,6 +81,7 @@ class FakeServer final : public vhost_user::Device {
   void set_queue_error(unsigned, UniqueFd) override {}
   void set_queue_logging(unsigned, const virtio::RingSetup&) override {}
   void reset() override;
+  void disconnect() override { reset(); }
 
  private:
   struct Ring {
