@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "fusewire/backing_file.h"
 #include "fusewire/wire.h"
 
 namespace fusewire {
@@ -112,6 +113,30 @@ struct OpenAnswer {
 struct CreateAnswer {
   EntryAnswer entry;
   OpenAnswer open;
+
+  operator CreateOut() const {
+    return {.entry = entry, .open = open};
+  }  // NOLINT(google-explicit-constructor)
+};
+
+// OPEN of a file that the kernel reads and writes itself; see backing_file.h. It has those flags only with
+// which the kernel takes one.
+struct BackedOpenAnswer {
+  FileHandle handle{};
+  const BackingFile& file;  // of this node; to be kept until RELEASE of the handle
+  bool no_flush = false;    // close(2) need not send FLUSH
+
+  operator fuse_open_out() const {  // NOLINT(google-explicit-constructor)
+    fuse_open_out out = OpenAnswer{.handle = handle, .no_flush = no_flush};
+    set_backing_file(out, file.id());
+    return out;
+  }
+};
+
+// The same for CREATE and TMPFILE.
+struct BackedCreateAnswer {
+  EntryAnswer entry;
+  BackedOpenAnswer open;
 
   operator CreateOut() const {
     return {.entry = entry, .open = open};

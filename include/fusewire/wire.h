@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "fusewire/strong.h"
 
@@ -158,6 +159,13 @@ struct CreateOut {
   fuse_entry_out entry;
   fuse_open_out open;
 };
+
+// FOPEN_PASSTHROUGH (7.40), and where fuse_open_out::backing_id of that version stands.
+inline constexpr std::uint32_t kOpenPassthrough = 1U << 7;
+inline void set_backing_file(fuse_open_out& out, std::uint32_t id) {
+  out.open_flags |= kOpenPassthrough;
+  std::memcpy(reinterpret_cast<std::byte*>(&out) + 12, &id, sizeof id);  // SAFETY: the structure's last word
+}
 
 // Extensions behind the names of CREATE, MKNOD, MKDIR, SYMLINK and TMPFILE (7.36 and 7.38). An extension is
 // this header and its content, `size` bytes in all, padded to 8. Types 0 to 31 are that many security

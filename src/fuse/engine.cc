@@ -116,6 +116,7 @@ void Engine::initialize(Slot& slot, const fuse_init_in& in) {
                                                      negotiation.offered(Cap::has_expire_only),
                                                      negotiation.offered(Cap::has_resend)));
   negotiation.notifier_ = notifier_;
+  offer_backing_files(negotiation);
   if (transport_.abort_error) negotiation.want(Cap::abort_error);
   int error = 0;
   try {
@@ -132,6 +133,7 @@ void Engine::initialize(Slot& slot, const fuse_init_in& in) {
   }
   if (error != 0) {
     notifier_->disconnect();
+    withdraw_backing_files();
     return answer_error(slot, error);
   }
   negotiation.max_write = std::min(negotiation.max_write, transport_.max_write);
@@ -152,7 +154,29 @@ void Engine::forget_kernel() {
   if (!initialized()) return;
   notifier_->disconnect();
   file_system_.destroy();
+  withdraw_backing_files();
   initialized_.store(false, std::memory_order_release);
+}
+
+void Engine::offer_backing_files(Negotiation& negotiation) {
+  const std::lock_guard lock(backing_mutex_);
+  if (backing_channel_ == nullptr) return negotiation.withhold(Cap::passthrough);
+  // SAFETY: make_shared does not reach the constructor, which is for engines only.
+  backing_files_ = std::shared_ptr<BackingFiles>(new BackingFiles(backing_channel_));
+  negotiation.backing_files_ = backing_files_;
+}
+
+void Engine::withdraw_backing_files() {
+  const std::lock_guard lock(backing_mutex_);
+  if (backing_files_ == nullptr) return;
+  backing_files_->disconnect();
+  backing_files_ = nullptr;
+}
+
+void Engine::set_backing_channel(BackingChannel* channel) {
+  withdraw_backing_files();
+  const std::lock_guard lock(backing_mutex_);
+  backing_channel_ = channel;
 }
 
 void Engine::serve_destroy(Slot& slot, const fuse_in_header&) {

@@ -19,6 +19,7 @@
 
 #include "fuse/in_flight.h"
 #include "fuse/outbox.h"
+#include "fusewire/backing_file.h"
 #include "fusewire/file_system.h"
 #include "fusewire/notifier.h"
 #include "fusewire/slot.h"
@@ -52,6 +53,11 @@ class Engine {
   // way, so that the transport must have them end (by an abort of the connection, say). From any thread but
   // one inside submit().
   void set_notification_channel(NotificationChannel* channel) { outbox_->set_channel(channel); }
+
+  // How backing files (see backing_file.h) reach the kernel; null, as at first: not at all. Holds from the next
+  // INIT on. The channel must live until another one, or null, takes its place; the backing files that there
+  // are let go of it then. From any thread but one inside submit().
+  void set_backing_channel(BackingChannel* channel);
 
   // As reset(), but waits no longer than `grace`: requests that are not answered until then are given up. To
   // answer them later is allowed and does nothing, even after the engine is gone; see Slot::given_up. Returns
@@ -111,6 +117,8 @@ class Engine {
   // Runs `section` alone; or, when that cannot be for too long, answers the request with EBUSY and returns
   // false.
   bool alone(Slot& slot, const std::function<void()>& section);
+  void offer_backing_files(Negotiation& negotiation);
+  void withdraw_backing_files();
 
   // Answers a request that is not in flight.
   static void answer_error(Slot& slot, int error);
@@ -139,6 +147,9 @@ class Engine {
   const std::shared_ptr<Outbox> outbox_ = std::make_shared<Outbox>();
   // Written with no request in flight, read by requests in flight.
   std::shared_ptr<Notifier> notifier_;  // the present kernel's; null before the first
+  std::mutex backing_mutex_;
+  BackingChannel* backing_channel_ = nullptr;
+  std::shared_ptr<BackingFiles> backing_files_;  // the present kernel's; null: there are none
   bool setxattr_ext_ = false;
   bool security_ctx_ = false;
 

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 #include "base/log.h"
@@ -85,6 +86,8 @@ Negotiation::Negotiation(const fuse_init_in& in)
 
 bool Negotiation::want(Cap cap) {
   if (!offered(cap)) return false;
+  if (cap == Cap::passthrough && enabled(Cap::writeback_cache)) return false;
+  if (cap == Cap::writeback_cache && enabled(Cap::passthrough)) return false;
   enabled_ |= bit(cap);
   return true;
 }
@@ -95,6 +98,11 @@ bool Negotiation::require(Cap cap, std::string_view purpose) {
   missing_ += fmt::format("{} needs {}, which the guest's kernel (FUSE 7.{}) does not offer", purpose,
                           name_of(cap), kernel_minor_);
   return false;
+}
+
+Result<std::shared_ptr<BackingFiles>> Negotiation::want_backing_files() {
+  if (!want(Cap::passthrough)) return fail(EOPNOTSUPP);
+  return backing_files_;
 }
 
 fuse_init_out Negotiation::reply() const {

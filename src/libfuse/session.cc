@@ -37,7 +37,10 @@ fuse_session::fuse_session(const Operations& ops, void* data, SessionOptions ses
 
 // The engine goes first: it ends what is in flight, and the file system.
 fuse_session::~fuse_session() {
-  if (engine != nullptr) engine->set_notification_channel(nullptr);
+  if (engine != nullptr) {
+    engine->set_notification_channel(nullptr);
+    engine->set_backing_channel(nullptr);
+  }
   engine.reset();
 }
 
@@ -95,6 +98,8 @@ int fuse_session::use_device(devfuse::Channel made) {
   const int flags = fcntl(device->fd(), F_GETFL);
   fcntl(device->fd(), F_SETFL, flags & ~O_NONBLOCK);
   channel.use(device->fd());
+  backing_files.emplace(*device);
+  engine->set_backing_channel(&*backing_files);
   return 0;
 }
 
@@ -132,6 +137,8 @@ void fuse_session::unmount() {
   // Closed first: nobody waits for an answer then.
   if (device) {
     channel.use(-1);
+    engine->set_backing_channel(nullptr);
+    backing_files.reset();
     device.reset();
   }
   if (!mounted) return;

@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 
+#include "devfuse/backing_channel.h"
 #include "devfuse/channel.h"
 #include "devfuse/mount.h"
 #include "fuse/engine.h"
@@ -80,6 +81,7 @@ struct fuse_session {
   // The first channel of the mount, or what stands in its place.
   fusewire::libfuse::MessageChannel channel;
   std::optional<fusewire::devfuse::Channel> device;
+  std::optional<fusewire::devfuse::BackingChannel> backing_files;  // over `device`
   std::optional<fusewire::devfuse::Mount> mounted;
   fusewire::UniqueFd custom_fd;
   fusewire::libfuse::SlotPool slots{channel, kMessageSize};

@@ -61,16 +61,10 @@ inline fuse_entry_out entry_of(const fuse_entry_param& entry, std::uint32_t attr
   return out;
 }
 
-// FOPEN_PASSTHROUGH (7.40), and where fuse_open_out::backing_id stands in the installed header.
-inline constexpr std::uint32_t kOpenPassthrough = 1U << 7;
-
 // `backing`: the file system asked for FUSE_CAP_PASSTHROUGH, so that it knows backing_id.
 inline fuse_open_out open_of(const fuse_file_info& file, bool backing) {
   fuse_open_out out{};
-  if (backing && file.backing_id > 0) {
-    out.open_flags |= kOpenPassthrough;
-    out.padding = static_cast<std::uint32_t>(file.backing_id);
-  }
+  if (backing && file.backing_id > 0) set_backing_file(out, static_cast<std::uint32_t>(file.backing_id));
   out.fh = file.fh;
   if (file.direct_io) out.open_flags |= FOPEN_DIRECT_IO;
   if (file.keep_cache) out.open_flags |= FOPEN_KEEP_CACHE;

@@ -115,7 +115,7 @@ Result<CreateOut> PassthroughFs::create_new(const Header& header, const fuse_cre
     return fail(known.error());
   }
   return CreateOut{.entry = entry_out(**known, *stat, parent->inode->mount().id()),
-                   .open = enter_open_file(std::move(opened), (*known)->node(), flags)};
+                   .open = enter_open_file(std::move(opened), **known, flags)};
 }
 
 Result<InodePtr> PassthroughFs::enter_created(const struct statx& stat, const UniqueFd& opened,
@@ -150,7 +150,7 @@ Result<CreateOut> PassthroughFs::create_existing(const Header& header, const fus
     return fail(now.error());
   }
   return CreateOut{.entry = entry_out(**known, *now, parent->inode->mount().id()),
-                   .open = enter_open_file(std::move(*opened), (*known)->node(), flags)};
+                   .open = enter_open_file(std::move(*opened), **known, flags)};
 }
 
 void PassthroughFs::create(Call<op::Create> call) {

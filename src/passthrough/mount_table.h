@@ -31,6 +31,8 @@ class Mount {
   int fd() const { return fd_.load(std::memory_order_acquire); }
   // What hold_for_good() found out; false before.
   bool handles_last() const { return handles_.load(std::memory_order_acquire) == Handles::last; }
+  // The kernel has refused a file of this mount as a backing file: no other one is tried.
+  std::atomic<bool> refuses_backing{false};
 
  private:
   friend class MountTable;

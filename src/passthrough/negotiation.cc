@@ -55,7 +55,17 @@ Result<void> PassthroughFs::init(Negotiation& negotiation) {
   if (config_.posix_lock) negotiation.want(Cap::posix_locks);
   if (config_.flock) negotiation.want(Cap::flock_locks);
   if (config_.announce_submounts) negotiated_.submounts = negotiation.want(Cap::submounts);
-  if (config_.killpriv_v2) negotiated_.killpriv_v2 = negotiation.want(Cap::handle_killpriv_v2);
+  if (config_.backing_files) {
+    auto backing = negotiation.want_backing_files();
+    if (backing) {
+      negotiated_.backing_files = *std::move(backing);
+    } else {
+      log::info("the kernel reads and writes no files itself here (FUSE_PASSTHROUGH)");
+    }
+  }
+  // With it the kernel leaves the bits to us, who do not see the writes to backing files.
+  if (config_.killpriv_v2 && negotiated_.backing_files == nullptr)
+    negotiated_.killpriv_v2 = negotiation.want(Cap::handle_killpriv_v2);
   if (config_.writeback) {
     negotiated_.writeback = negotiation.want(Cap::writeback_cache);
     if (!negotiated_.writeback) log::warn("the guest's kernel has no writeback cache (FUSE_WRITEBACK_CACHE)");

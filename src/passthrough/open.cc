@@ -3,6 +3,8 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "base/log.h"
+#include "fusewire/answers.h"
 #include "io/worker_pool.h"
 #include "passthrough/answer.h"
 #include "passthrough/credentials.h"
@@ -39,8 +41,26 @@ std::uint32_t PassthroughFs::open_reply_flags(bool is_directory) const {
   return 0;
 }
 
-fuse_open_out PassthroughFs::enter_open_file(UniqueFd fd, NodeId node, int flags) {
-  const FileHandle handle = files_.insert(std::make_shared<OpenFile>(std::move(fd), node, flags));
+// All that have an inode open must have it open in the same way. One that is backed stays so until nobody has
+// it open; any other one has been refused, with its whole mount, for good.
+std::shared_ptr<const BackingFile> PassthroughFs::backing_for(const Inode& inode, int fd) {
+  if (negotiated_.backing_files == nullptr) return nullptr;
+  std::atomic<bool>& refused = inode.mount().refuses_backing;
+  const std::lock_guard lock(backing_mutex_);
+  if (refused.load()) return negotiated_.backing_files->find(inode.node());
+  auto backing = negotiated_.backing_files->open(inode.node(), fd);
+  if (backing) return *std::move(backing);
+  refused.store(true);
+  log::info("the kernel does not read and write files of mount {} of '{}' itself: {}", inode.mount().id(),
+            config_.shared_directory, to_string(backing.error()));
+  return nullptr;
+}
+
+fuse_open_out PassthroughFs::enter_open_file(UniqueFd fd, const Inode& inode, int flags) {
+  const auto backing = backing_for(inode, fd.get());
+  const FileHandle handle =
+      files_.insert(std::make_shared<OpenFile>(std::move(fd), inode.node(), flags, backing));
+  if (backing != nullptr) return BackedOpenAnswer{.handle = handle, .file = *backing};
   fuse_open_out out{};
   out.fh = handle.get();
   out.open_flags = open_reply_flags(false);
@@ -68,7 +88,7 @@ Result<fuse_open_out> PassthroughFs::do_open(NodeId node, const fuse_open_in& in
   const int flags = host_open_flags(in.flags, config_, negotiated_.writeback);
   auto opened = open_regular(*known, flags, {.flags = in.flags, .open_flags = in.open_flags});
   if (!opened) return fail(opened.error());
-  return enter_open_file(std::move(*opened), node, flags);
+  return enter_open_file(std::move(*opened), **known, flags);
 }
 
 void PassthroughFs::open(Call<op::Open> call) { answer(call, do_open(call.header.node, call.in)); }

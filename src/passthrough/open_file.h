@@ -4,8 +4,10 @@
 #pragma once
 
 #include <atomic>
+#include <memory>
 #include <utility>
 
+#include "fusewire/backing_file.h"
 #include "fusewire/unique_fd.h"
 #include "fusewire/wire.h"
 #include "passthrough/storage_kind.h"
@@ -13,11 +15,13 @@
 namespace fusewire::passthrough {
 
 struct OpenFile {
-  OpenFile(UniqueFd opened, NodeId of, int open_flags) : fd(std::move(opened)), node(of), flags(open_flags) {}
+  OpenFile(UniqueFd opened, NodeId of, int open_flags, std::shared_ptr<const BackingFile> kernel_file)
+      : fd(std::move(opened)), node(of), flags(open_flags), backing(std::move(kernel_file)) {}
 
   const UniqueFd fd;  // keeps the inode alive, however the node is reached
   const NodeId node;
   const int flags;  // with which the host file was opened
+  const std::shared_ptr<const BackingFile> backing;  // null: READ and WRITE come here
 
   // Where the file lies. Asked of the host once.
   StorageKind storage() {

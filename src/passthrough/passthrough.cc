@@ -81,6 +81,8 @@ Result<void> try_own_umask() {
 std::expected<std::unique_ptr<PassthroughFs>, std::string> PassthroughFs::create(Config config) {
   if (config.posix_acl && !config.xattr)
     return refuse("POSIX ACLs need extended attributes: turn on xattr too");
+  if (config.backing_files && config.writeback)
+    return refuse("the kernel has no writeback cache for files that it reads and writes itself");
   auto root = open_shared_directory(config.shared_directory);
   if (!root) return refuse(std::move(root.error()));
   auto proc = ProcSelfFd::open();

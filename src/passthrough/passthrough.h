@@ -29,6 +29,7 @@
 #include <cstdint>
 #include <expected>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -137,6 +138,7 @@ class PassthroughFs final : public FileSystem {
     bool security_ctx = false;
     bool submounts = false;
     std::uint32_t generation = 0;
+    std::shared_ptr<BackingFiles> backing_files;  // null: there are none
   };
 
   const Config& config() const { return config_; }
@@ -225,7 +227,9 @@ class PassthroughFs final : public FileSystem {
   };
   // `flags`: those for the host that follow from `guest`. The descriptor may be kept.
   Result<UniqueFd> open_regular(const InodePtr& inode, int flags, const GuestOpen& guest) const;
-  fuse_open_out enter_open_file(UniqueFd fd, NodeId node, int flags);
+  fuse_open_out enter_open_file(UniqueFd fd, const Inode& inode, int flags);
+  // The file, open behind `fd`, that the kernel is to read and write itself; null: it is not.
+  std::shared_ptr<const BackingFile> backing_for(const Inode& inode, int fd);
   Result<void> do_syncfs(NodeId node) const;
 
   // --- attributes.cc
@@ -263,6 +267,7 @@ class PassthroughFs final : public FileSystem {
   PathDescriptors descriptors_;
   HandleTable<OpenFile> files_;
   HandleTable<OpenDirectory> directories_;
+  std::mutex backing_mutex_;  // one by one it is decided who reads and writes a file
   std::unique_ptr<LockTable> locks_;
   std::unique_ptr<io::WorkerPool> pool_;  // last: its threads end before what they use
 };

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "base/log.h"
+#include "devfuse/backing_channel.h"
 #include "devfuse/mount.h"
 #include "devfuse/notification_channel.h"
 #include "devfuse/server.h"
@@ -30,7 +31,7 @@ class MountedSession final : public Session {
   MountedSession(FileSystem& file_system, std::chrono::milliseconds grace, StopEvent stop)
       : engine_(file_system), grace_(grace), stop_(std::move(stop)) {}
   ~MountedSession() override {
-    engine_.set_notification_channel(nullptr);
+    withdraw_channels();
     // Closed first: unmounting may wait for requests that nobody serves any more.
     server_.reset();
   }
@@ -43,6 +44,8 @@ class MountedSession final : public Session {
     server_ = std::move(*server);
     notifications_.emplace(server_->channel());
     engine_.set_notification_channel(&*notifications_);
+    backing_files_.emplace(server_->channel());
+    engine_.set_backing_channel(&*backing_files_);
     return {};
   }
 
@@ -57,7 +60,7 @@ class MountedSession final : public Session {
 
     const Server::Ending ending = server_->run();
     const Errno error = server_->error();
-    engine_.set_notification_channel(nullptr);
+    withdraw_channels();
     std::unique_ptr<Server> server;
     {
       const std::lock_guard lock(mutex_);
@@ -78,6 +81,12 @@ class MountedSession final : public Session {
   }
 
  private:
+  // Before the descriptors that they use are closed.
+  void withdraw_channels() {
+    engine_.set_notification_channel(nullptr);
+    engine_.set_backing_channel(nullptr);
+  }
+
   std::expected<void, std::string> outcome(Server::Ending ending, Errno error) const {
     if (stopped_.load() || ending == Server::Ending::unmounted || ending == Server::Ending::stopped)
       return {};
@@ -116,6 +125,7 @@ class MountedSession final : public Session {
   Engine engine_;
   std::optional<Mount> mount_;  // none: somebody else's
   std::optional<devfuse::NotificationChannel> notifications_;
+  std::optional<devfuse::BackingChannel> backing_files_;
   const std::chrono::milliseconds grace_;
   const StopEvent stop_;
   std::atomic<bool> stopped_{false};
