@@ -8,9 +8,10 @@
 
 #include <algorithm>
 #include <array>
+#include <exception>
 #include <fstream>
+#include <new>
 #include <optional>
-#include <system_error>
 
 #include "base/log.h"
 
@@ -140,13 +141,15 @@ void Server::want_thread() {
   const std::lock_guard lock(workers_mutex_);
   if (ending() || workers_.size() >= options_.max_threads) return;
   static log::RateLimit limit;
-  auto worker = make_worker(static_cast<unsigned>(workers_.size()));
-  if (!worker) {
-    log::warn_limited(limit, "no further thread for /dev/fuse: {}", to_string(worker.error()));
-    return;
+  try {
+    auto worker = make_worker(static_cast<unsigned>(workers_.size()));
+    if (!worker)
+      return log::warn_limited(limit, "no further thread for /dev/fuse: {}", to_string(worker.error()));
+    workers_.push_back(std::move(*worker));
+  } catch (const std::bad_alloc&) {
+    return log::warn_limited(limit, "no further thread for /dev/fuse: out of memory");
   }
-  Worker& made = **worker;
-  workers_.push_back(std::move(*worker));
+  Worker& made = *workers_.back();
   // Signals are the business of the threads that the program made itself.
   sigset_t all, before;
   sigfillset(&all);
@@ -154,7 +157,7 @@ void Server::want_thread() {
   try {
     made.thread = std::thread([this, &made] { serve(made); });
     thread_count_.store(static_cast<unsigned>(workers_.size()));
-  } catch (const std::system_error& error) {
+  } catch (const std::exception& error) {  // the system's, or want of memory
     log::warn_limited(limit, "no further thread for /dev/fuse: {}", error.what());
     workers_.pop_back();
   }
