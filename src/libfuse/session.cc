@@ -188,6 +188,8 @@ int fuse_session_custom_io_317(struct fuse_session* se, const struct fuse_custom
     return -EINVAL;
   }
   se->custom_fd = UniqueFd(fd);
+  // A guest takes the place of the program's own transport, as it does that of a mount.
+  if (se->serves_guest()) return se->mount(nullptr) == 0 ? 0 : -EIO;
   se->channel.use(fd, own, se->userdata);
   return 0;
 }
