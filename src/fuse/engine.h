@@ -54,9 +54,9 @@ class Engine {
   // one inside submit().
   void set_notification_channel(NotificationChannel* channel) { outbox_->set_channel(channel); }
 
-  // How backing files (see backing_file.h) reach the kernel; null, as at first: not at all. Holds from the next
-  // INIT on. The channel must live until another one, or null, takes its place; the backing files that there
-  // are let go of it then. From any thread but one inside submit().
+  // How backing files (see backing_file.h) reach the kernel; null, as at first: not at all. Holds from the
+  // next INIT on. The channel must live until another one, or null, takes its place; the backing files that
+  // there are let go of it then. From any thread but one inside submit().
   void set_backing_channel(BackingChannel* channel);
 
   // As reset(), but waits no longer than `grace`: requests that are not answered until then are given up. To
