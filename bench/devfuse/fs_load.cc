@@ -44,6 +44,11 @@ void expect(bool fine, const std::string& what) {
   if (!fine) die(what);
 }
 
+bool is_file(const std::string& path) {
+  struct stat st{};
+  return stat(path.c_str(), &st) == 0 && S_ISREG(st.st_mode);
+}
+
 struct FreeAligned {
   void operator()(void* memory) const { std::free(memory); }
 };
@@ -58,8 +63,8 @@ class Job {
 // Names in a directory, one after the other.
 class Names : public Job {
  public:
-  explicit Names(const std::string& directory) {
-    for (unsigned i = 0; i < kNames; ++i) names_.push_back(directory + "/name-" + std::to_string(i));
+  explicit Names(const std::string& directory, const std::string& prefix = "/name-") {
+    for (unsigned i = 0; i < kNames; ++i) names_.push_back(directory + prefix + std::to_string(i));
   }
 
  protected:
@@ -98,7 +103,9 @@ class OpenClose final : public Names {
 
 class CreateUnlink final : public Names {
  public:
-  explicit CreateUnlink(const std::string& directory) : Names(directory) {}
+  explicit CreateUnlink(const std::string& directory) : Names(directory, "/new-") {
+    for (unsigned i = 0; i < kNames; ++i) unlink(next());  // what an earlier run left
+  }
   void once() override {
     const char* name = next();
     const int fd = open(name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
@@ -139,10 +146,11 @@ class Pieces final : public Job {
         buffer_(static_cast<std::byte*>(std::aligned_alloc(kSmall, kLarge))),
         random_(std::random_device{}()) {
     std::memset(buffer_.get(), 'x', kLarge);
-    const std::string path = directory + "/data";
-    fd_ = open(path.c_str(), O_CREAT | O_RDWR | O_DIRECT | O_CLOEXEC, 0644);
-    expect(fd_ >= 0, path);
+    const bool given = is_file(directory);
+    const std::string path = given ? directory : directory + "/data";
+    fd_ = open(path.c_str(), (given ? 0 : O_CREAT) | O_RDWR | O_DIRECT | O_CLOEXEC, 0644);
     struct stat st{};
+    expect(fd_ >= 0, path);
     expect(fstat(fd_, &st) == 0, path);
     for (auto at = static_cast<std::size_t>(st.st_size); at < kFileSize; at += kLarge)
       expect(pwrite(fd_, buffer_.get(), kLarge, static_cast<off_t>(at)) == static_cast<ssize_t>(kLarge),
@@ -237,8 +245,11 @@ int main(int argc, char** argv) {
 
   std::vector<std::unique_ptr<Job>> work;
   for (unsigned i = 0; i < jobs; ++i) {
-    const std::string directory = std::string(argv[2]) + "/job-" + std::to_string(i);
-    expect(mkdir(directory.c_str(), 0755) == 0 || errno == EEXIST, directory);
+    std::string directory = argv[2];
+    if (!is_file(directory)) {
+      directory += "/job-" + std::to_string(i);
+      expect(mkdir(directory.c_str(), 0755) == 0 || errno == EEXIST, directory);
+    }
     work.push_back(workload.make(directory));
   }
   std::atomic<bool> go{false}, stop{false};
