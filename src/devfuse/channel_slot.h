@@ -3,6 +3,9 @@
 // A SlotPool lends a thread's slots, and gets each back when its request is answered, from whatever thread
 // that happens in. A slot whose request the engine has given up (Engine::abandon) belongs to whoever still
 // keeps the Call, and dies with that.
+//
+// What a request's views show (names, data) stays as it is until the thread takes its next request, even if
+// the answer comes earlier: callbacks of C programs answer, and go on.
 #pragma once
 
 #include <linux/fuse.h>
@@ -40,6 +43,9 @@ class ChannelSlot final : public Slot {
   // Answers the request in the slot with EACCES, and returns true, if `owner`'s mount does not let it in
   // (only_user.h).
   bool refuse_others(uid_t owner);
+
+  // For the pool, before it lends the slot again: the end of the last request's views.
+  void release_head() { release_large_head(); }
 
   // The room for a request.
   std::span<std::byte> room() const { return {request_data_, request_room_}; }

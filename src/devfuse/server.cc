@@ -1,6 +1,8 @@
 #include "devfuse/server.h"
 
+#include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -14,12 +16,16 @@
 #include <optional>
 
 #include "base/log.h"
+#include "io/busy_poll.h"
 
 namespace fusewire::devfuse {
 namespace {
 
 // A thread that had to wait for its last request looks for the next one only this often without waiting.
 constexpr unsigned kLookEvery = 16;
+
+// A thread above max_idle_threads ends after this long without a request.
+constexpr int kSurplusMilliseconds = 2000;
 
 bool watch(const UniqueFd& epoll, int fd, std::uint32_t events) {
   epoll_event event{.events = events, .data = {.fd = fd}};
@@ -37,15 +43,19 @@ struct Server::Worker {
       : number(index),
         own(std::move(channel)),
         epoll(std::move(epoll_fd)),
-        pool(own ? *own : first, options.max_write, options.splice) {}
+        pool(own ? *own : first, options.max_write, options.splice),
+        awake(options.busy_poll) {}
 
   const unsigned number;
   const std::optional<Channel> own;
   const UniqueFd epoll;
   SlotPool pool;
-  std::thread thread;  // none for the one that run() is
+  std::thread thread;    // none for the one that run() is
+  bool running = false;  // guarded by workers_mutex_
+  io::BusyPoll awake;
   ThreadWork* work = nullptr;
-  bool busy = true;  // the last look for a request found one
+  bool busy = true;     // the last look for a request found one
+  bool rested = false;  // the last sleep ended because of its length
   unsigned waits = 0;
   ChannelSlot* slot = nullptr;  // for the next request
 };
@@ -68,7 +78,7 @@ Result<std::unique_ptr<Server>> Server::create(Engine& engine, Channel first, co
   auto worker = server->make_worker(0);
   if (!worker) return fail(worker.error().value);
   server->workers_.push_back(std::move(*worker));
-  server->thread_count_ = 1;
+  server->thread_count_ = 1;  // run()'s caller
   engine.set_transport({.max_write = static_cast<std::uint32_t>(max_write), .abort_error = true});
   return server;
 }
@@ -76,7 +86,9 @@ Result<std::unique_ptr<Server>> Server::create(Engine& engine, Channel first, co
 Server::Server(Engine& engine, Channel first, const ServerOptions& options)
     : engine_(engine), first_(std::move(first)), options_(options) {}
 
-Server::~Server() = default;
+Server::~Server() {
+  if (options_.resumable) finish();
+}
 
 Result<std::unique_ptr<Server::Worker>> Server::make_worker(unsigned number) {
   std::optional<Channel> own;
@@ -95,25 +107,57 @@ Result<std::unique_ptr<Server::Worker>> Server::make_worker(unsigned number) {
 }
 
 Server::Ending Server::run() {
-  Worker* first = workers_.front().get();
-  serve(*first);
+  serve(*workers_.front());
   // After the end nobody starts threads.
-  std::vector<Worker*> others;
+  std::vector<std::thread> others;
   {
     const std::lock_guard lock(workers_mutex_);
-    for (const auto& worker : workers_) others.push_back(worker.get());
+    for (const auto& worker : workers_) {
+      if (worker->thread.joinable()) others.push_back(std::move(worker->thread));
+      worker->running = false;
+    }
+    thread_count_ = 1;
   }
-  for (Worker* worker : others)
-    if (worker->thread.joinable()) worker->thread.join();
+  for (std::thread& thread : others) thread.join();
+  if (!options_.resumable) finish();
+  return why_.load();
+}
+
+void Server::finish() {
   std::size_t abandoned = engine_.abandon(options_.grace);
   if (abandoned != 0) log::warn("{} requests that nobody answered are given up", abandoned);
   // Slots that were answered just now are still on their way back.
-  for (Worker* worker : others) {
+  for (const auto& worker : workers_) {
     if (worker->slot != nullptr) worker->pool.give_back(*worker->slot);
     worker->slot = nullptr;
   }
-  for (Worker* worker : others) abandoned -= worker->pool.wait_until_back(abandoned);
-  return why_.load();
+  for (const auto& worker : workers_) abandoned -= worker->pool.wait_until_back(abandoned);
+}
+
+void Server::resume() {
+  std::uint64_t count = 0;
+  while (::read(stop_event_.get(), &count, sizeof count) < 0 && errno == EINTR) {
+  }
+  ending_.store(false);
+}
+
+void Server::set_threads(const ServerOptions& options) {
+  options_.max_threads = std::max(options.max_threads, 1U);
+  options_.max_idle_threads = options.max_idle_threads;
+  options_.clone_fd = options.clone_fd;
+}
+
+void Server::disconnect() {
+  // The numbers stay taken: somebody may be about to write to them.
+  const UniqueFd nowhere(open("/dev/null", O_WRONLY | O_CLOEXEC));
+  const auto replace = [&nowhere](const Channel& channel) {
+    if (dup3(nowhere.get(), channel.fd(), O_CLOEXEC) < 0)
+      log::error("closing /dev/fuse: {}", to_string(Errno{errno}));
+  };
+  const std::lock_guard lock(workers_mutex_);
+  replace(first_);
+  for (const auto& worker : workers_)
+    if (worker->own) replace(*worker->own);
 }
 
 void Server::stop() {
@@ -139,29 +183,43 @@ void Server::want_thread() {
   if (idle_.load(std::memory_order_relaxed) != 0) return;  // SAFETY: a wrong guess costs or saves a thread
   if (thread_count_.load(std::memory_order_relaxed) >= options_.max_threads) return;  // SAFETY: as above
   const std::lock_guard lock(workers_mutex_);
-  if (ending() || workers_.size() >= options_.max_threads) return;
+  if (ending() || thread_count_.load() >= options_.max_threads) return;
   static log::RateLimit limit;
-  try {
-    auto worker = make_worker(static_cast<unsigned>(workers_.size()));
-    if (!worker)
-      return log::warn_limited(limit, "no further thread for /dev/fuse: {}", to_string(worker.error()));
-    workers_.push_back(std::move(*worker));
-  } catch (const std::bad_alloc&) {
-    return log::warn_limited(limit, "no further thread for /dev/fuse: out of memory");
+  const auto worker = spare_worker();
+  if (!worker) {
+    log::warn_limited(limit, "no further thread for /dev/fuse: {}", to_string(worker.error()));
+    return;
   }
-  Worker& made = *workers_.back();
-  // Signals are the business of the threads that the program made itself.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  Worker& made = **worker;
+  // What ends a program is the business of the threads that it made itself.
+  sigset_t ends, before;
+  sigemptyset(&ends);
+  for (const int signal : {SIGHUP, SIGINT, SIGQUIT, SIGTERM}) sigaddset(&ends, signal);
+  pthread_sigmask(SIG_BLOCK, &ends, &before);
   try {
     made.thread = std::thread([this, &made] { serve(made); });
-    thread_count_.store(static_cast<unsigned>(workers_.size()));
+    made.running = true;
+    thread_count_.fetch_add(1);
   } catch (const std::exception& error) {  // the system's, or want of memory
     log::warn_limited(limit, "no further thread for /dev/fuse: {}", error.what());
-    workers_.pop_back();
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+Result<Server::Worker*> Server::spare_worker() {
+  for (const auto& worker : workers_) {
+    if (worker->number == 0 || worker->running) continue;
+    if (worker->thread.joinable()) worker->thread.join();  // it has nothing left to do
+    return worker.get();
+  }
+  try {
+    auto made = make_worker(static_cast<unsigned>(workers_.size()));
+    if (!made) return fail(made.error().value);
+    workers_.push_back(std::move(*made));
+  } catch (const std::bad_alloc&) {
+    return fail(ENOMEM);
+  }
+  return workers_.back().get();
 }
 
 void Server::serve(Worker& worker) {
@@ -171,44 +229,74 @@ void Server::serve(Worker& worker) {
     error_.store(errno);
     end(Ending::failed);
   }
-  while (!ending()) {
+  worker.awake.starts();
+  bool surplus = false;
+  while (!ending() && !surplus) {
     bool worked = false;
     if (worker.busy || ++worker.waits % kLookEvery == 0) worked = serve_one(worker);
+    if (!worked) worked = poll_awake(worker);
     worker.busy = worked;
     if (work && work->ready()) worked |= work->turn();
-    if (!worked && !ending()) wait(worker);
+    if (worked || ending()) continue;
+    wait(worker);
+    surplus = is_surplus(worker);
   }
+  worker.awake.ends();
   // What waits in handlers of other threads is to end too.
-  engine_.end_waits(worker.number);
+  if (!surplus && !options_.resumable) engine_.end_waits(worker.number);
   if (work) work->finish_all();
   worker.work = nullptr;
 }
 
 bool Server::serve_one(Worker& worker) {
+  if (!receive(worker)) return false;
+  serve_received(worker);
+  return true;
+}
+
+bool Server::receive(Worker& worker) {
   if (worker.slot == nullptr) worker.slot = worker.pool.take();
   if (worker.slot == nullptr) {
     pause(10);
     return false;
   }
   const auto received = worker.slot->receive();
-  if (!received) {
-    read_failed(received.error().value);
-    return false;
-  }
-  if (!*received) return false;
+  if (!received) read_failed(received.error().value);
+  return received && *received;
+}
+
+void Server::serve_received(Worker& worker) {
   ChannelSlot* slot = std::exchange(worker.slot, nullptr);
   slot->queue = worker.number;
   want_thread();
-  if (options_.only_user && slot->refuse_others(*options_.only_user)) return true;
+  if (options_.only_user && slot->refuse_others(*options_.only_user)) return;
   engine_.submit(*slot);
-  return true;
+}
+
+bool Server::poll_awake(Worker& worker) {
+  bool received = false;
+  idle_.fetch_add(1, std::memory_order_relaxed);  // SAFETY: see want_thread()
+  const bool found = worker.awake.wait([&] {
+    // Whoever else wants the processor, the sender of the next request before all, goes first.
+    sched_yield();
+    received = receive(worker);
+    return received || ending() || (worker.work != nullptr && worker.work->ready());
+  });
+  idle_.fetch_sub(1, std::memory_order_relaxed);  // SAFETY: see want_thread()
+  if (received) serve_received(worker);
+  return found;
 }
 
 void Server::wait(Worker& worker) {
   std::array<epoll_event, 3> events;
+  const bool kept = worker.number == 0 || options_.max_idle_threads >= options_.max_threads;
   idle_.fetch_add(1, std::memory_order_relaxed);  // SAFETY: see want_thread()
-  const int count = epoll_wait(worker.epoll.get(), events.data(), events.size(), -1);
+  worker.awake.falls_asleep();
+  const int count =
+      epoll_wait(worker.epoll.get(), events.data(), events.size(), kept ? -1 : kSurplusMilliseconds);
+  worker.awake.woke_up();
   idle_.fetch_sub(1, std::memory_order_relaxed);  // SAFETY: see want_thread()
+  worker.rested = count == 0;
   const int work_fd = worker.work != nullptr ? worker.work->event_fd() : -1;
   bool requests = false;
   for (int i = 0; i < count; ++i) {
@@ -216,6 +304,16 @@ void Server::wait(Worker& worker) {
     requests |= fd != work_fd && fd != stop_event_.get();
   }
   if (requests && !ending()) serve_one(worker);
+}
+
+bool Server::is_surplus(Worker& worker) {
+  if (!worker.rested) return false;
+  const std::lock_guard lock(workers_mutex_);
+  // The one who asks is idle too.
+  if (ending() || idle_.load() < options_.max_idle_threads) return false;
+  worker.running = false;
+  thread_count_.fetch_sub(1);
+  return true;
 }
 
 void Server::read_failed(int error) {

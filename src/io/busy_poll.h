@@ -10,7 +10,7 @@
 #include <atomic>
 #include <chrono>
 
-namespace fusewire::virtiofs {
+namespace fusewire::io {
 
 class BusyPoll {
  public:
@@ -72,4 +72,4 @@ bool BusyPoll::wait(const Ready& ready) {
   return found;
 }
 
-}  // namespace fusewire::virtiofs
+}  // namespace fusewire::io

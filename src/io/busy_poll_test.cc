@@ -1,11 +1,11 @@
-#include "virtiofs/busy_poll.h"
+#include "io/busy_poll.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <thread>
 
-namespace fusewire::virtiofs {
+namespace fusewire::io {
 namespace {
 
 using std::chrono::microseconds;
@@ -85,4 +85,4 @@ TEST_F(BusyPollTest, MoreWorkersAwakeThanHalfTheProcessors_DoesNotPoll) {
 }
 
 }  // namespace
-}  // namespace fusewire::virtiofs
+}  // namespace fusewire::io
