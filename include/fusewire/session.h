@@ -51,7 +51,8 @@ struct ServeSettings {
 
 class Session {
  public:
-  // Mounts `file_system`, which must outlive the session, on a directory: with mount(2) as root, else through
+  // Mounts `file_system`, which must outlive the session, on a directory, or on a regular file if the root is
+  // one: with mount(2) as root, else through
   // fusermount3. A mountpoint /dev/fd/N is an open /dev/fuse that somebody else has mounted; it becomes the
   // session's. What a process of this user that died has left mounted there is taken away. Errors are one
   // line for the user.

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <thread>
 #include <vector>
 
 #include "fusewire/io_vecs.h"
@@ -101,10 +102,15 @@ class Slot {
 
   // Whose the request is. The answering thread and Engine::abandon both want it; one of them gets it.
   enum class Hold : std::uint8_t { served, answering, abandoned };
-  // False when the request has been abandoned.
+  // False when the request has been abandoned. Two may want it at once: who installs an interrupt handler,
+  // and the handler, which may run and answer before that is done.
   bool claim() {
-    Hold expected = Hold::served;
-    return hold_.compare_exchange_strong(expected, Hold::answering, std::memory_order_acq_rel);
+    for (;;) {
+      Hold expected = Hold::served;
+      if (hold_.compare_exchange_weak(expected, Hold::answering, std::memory_order_acq_rel)) return true;
+      if (expected == Hold::abandoned) return false;
+      std::this_thread::yield();
+    }
   }
   bool abandon() {
     Hold expected = Hold::served;

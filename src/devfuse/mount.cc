@@ -23,7 +23,10 @@ std::expected<void, std::string> mount_as_root(const std::string& path, const Mo
   std::string type = options.block_device ? "fuseblk" : "fuse";
   if (!options.subtype.empty()) type += "." + options.subtype;
   const std::string source = options.fsname.empty() ? "fuse" : options.fsname;
-  const std::string data = kernel_data(options, channel.fd(), S_IFDIR, getuid(), getgid());
+  // The kernel wants the root to be of the mount point's type.
+  struct stat status{};
+  if (stat(path.c_str(), &status) != 0) return failed("cannot mount on " + path, errno);
+  const std::string data = kernel_data(options, channel.fd(), status.st_mode, getuid(), getgid());
   if (::mount(source.c_str(), path.c_str(), type.c_str(), options.flags, data.c_str()) != 0)
     return failed(fmt::format("mounting on {} with {}", path, data), errno);
   return {};
@@ -68,8 +71,10 @@ std::expected<std::string, std::string> Mount::resolve(const std::string& mountp
   const std::unique_ptr<char, decltype(&free)> path(realpath(mountpoint.c_str(), nullptr), &free);
   struct stat status{};
   if (!path || stat(path.get(), &status) != 0) return failed("cannot mount on " + mountpoint, errno);
-  if (!S_ISDIR(status.st_mode))
-    return std::unexpected(fmt::format("cannot mount on {}: it is no directory", mountpoint));
+  if (!S_ISDIR(status.st_mode) && !S_ISREG(status.st_mode)) {
+    return std::unexpected(
+        fmt::format("cannot mount on {}: it is neither a directory nor a regular file", mountpoint));
+  }
   return std::string(path.get());
 }
 
@@ -107,7 +112,7 @@ bool Mount::is_mounted() const {
 
 void Mount::write_back() const {
   if (!is_mounted()) return;
-  const UniqueFd root(open(mountpoint_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const UniqueFd root(open(mountpoint_.c_str(), O_RDONLY | O_CLOEXEC));
   if (!root || syncfs(root.get()) != 0)
     log::warn("writing back what is cached for {}: {}", mountpoint_, to_string(Errno{errno}));
 }

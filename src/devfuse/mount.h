@@ -20,10 +20,12 @@ class Mount {
  public:
   // The mount and its first channel.
   struct Made;
-  // The absolute path of a directory to mount on, or a text that says why it cannot be one. Changes nothing.
+  // The absolute path of a directory, or of a regular file, to mount on; or a text that says why it cannot be
+  // one. Changes nothing.
   static std::expected<std::string, std::string> resolve(const std::string& mountpoint);
-  // Mounts on the directory `mountpoint`. What is left there of a file system of ours whose process has died
-  // is taken away first. The errors are texts that say what to do.
+  // Mounts on `mountpoint`, whose type the file system's root must have: that of a regular file is one. What
+  // is left there of a file system of ours whose process has died is taken away first. The errors are texts
+  // that say what to do.
   static std::expected<Made, std::string> create(const std::string& mountpoint, const MountOptions& options);
 
   Mount(Mount&& other) noexcept;

@@ -1,6 +1,7 @@
 // Real mounts of the kernel: these need /dev/fuse and root, and are skipped without.
 #include "devfuse/mount.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <linux/fuse.h>
 #include <poll.h>
@@ -64,10 +65,28 @@ int await_error(const Channel& channel) {
   }
 }
 
-TEST_F(MountTest, Resolve_WhatIsNoDirectory_IsRefusedByName) {
+TEST_F(MountTest, Resolve_WhatCannotBeMountedOn_IsRefusedByName) {
   EXPECT_THAT(Mount::resolve("/no/such/place").error(), HasSubstr("/no/such/place: No such file"));
-  EXPECT_THAT(Mount::resolve("/etc/passwd").error(), HasSubstr("/etc/passwd: it is no directory"));
+  EXPECT_THAT(Mount::resolve("/dev/null").error(), HasSubstr("/dev/null: it is neither a directory nor"));
   EXPECT_EQ(Mount::resolve(path_ + "/../" + path_.substr(5)), path_);
+}
+
+TEST_F(MountTest, Create_OnARegularFile_HasARootOfThatType) {
+  if (const std::string text = missing(); !text.empty()) GTEST_SKIP() << text;
+  const std::string file = path_ + "/file";
+  std::ofstream(file) << "below";
+  {
+    const auto made = Mount::create(file, {});
+    ASSERT_TRUE(made) << made.error();
+    EXPECT_TRUE(made->mount.is_mounted());
+    struct statx status{};
+    ASSERT_EQ(statx(AT_FDCWD, file.c_str(), AT_STATX_DONT_SYNC, STATX_TYPE, &status), 0);
+    EXPECT_TRUE(S_ISREG(status.stx_mode));
+  }
+  std::string text;
+  std::ifstream(file) >> text;
+  EXPECT_EQ(text, "below") << "unmounted";
+  ASSERT_EQ(unlink(file.c_str()), 0);
 }
 
 TEST_F(MountTest, Create_ShowsAMount_WhoseFirstRequestIsInit) {

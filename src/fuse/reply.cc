@@ -13,9 +13,11 @@ bool ReplyBase::interrupted() const {
 }
 
 void ReplyBase::set_interrupt_handler(std::function<void(InterruptReason)> handler) {
-  if (!slot_->claim()) return handler(InterruptReason::stopping);  // the engine may be gone
-  const auto already = slot_->engine_->set_interrupt_handler(*slot_, handler);
-  slot_->unclaim();
+  Slot& slot = *slot_;
+  if (!slot.claim()) return handler(InterruptReason::stopping);  // the engine may be gone
+  // From here on the handler may run, and answer: this object is not looked at any more.
+  const auto already = slot.engine_->set_interrupt_handler(slot, handler);
+  slot.unclaim();
   if (already) handler(*already);
 }
 

@@ -155,10 +155,9 @@ def never_answered(test):
 def refusals(test):
     """What cannot be mounted is refused with one line that names it."""
     share = test.folder("share")
-    (test.work / "file").touch()
     folder = test.folder("mnt")
     for status, arguments, text in ((1, [share, test.work / "nowhere"], "nowhere"),
-                                    (1, [share, test.work / "file"], "no directory"),
+                                    (1, [share, "/dev/null"], "neither a directory"),
                                     (1, [test.work / "nowhere", folder], "nowhere"),
                                     (1, [share, folder, "-o", "frobnicate"], "frobnicate"),
                                     (1, [share, folder, "--threads=0"], "threads"),

@@ -12,6 +12,7 @@ Exit status 77: something that the scenario needs is not installed.
 import argparse
 import contextlib
 import ctypes
+import errno
 import fcntl
 import filecmp
 import os
@@ -74,11 +75,11 @@ def compiled(name, folder=EXAMPLES):
 class Program:
     """A file system's process, from its start to the end of its mount."""
 
-    def __init__(self, command, env=None):
+    def __init__(self, command, env=None, user=None):
         environment = {**os.environ, "LD_LIBRARY_PATH": str(Settings.lib), **Settings.environment, **(env or {})}
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen([str(word) for word in command], env=environment, stdout=self.log,
-                                        stderr=self.log, cwd=Settings.work)
+                                        stderr=self.log, cwd=Settings.work, user=user)
 
     def text(self):
         self.log.seek(0)
@@ -458,9 +459,126 @@ def backing_fs():
         expect_equal(below.read_bytes()[:15], b"writtenes below", "what is written through the mount")
 
 
+def regular_file_root():
+    """A file system that is one regular file, on a file, for root and for who needs fusermount3."""
+    program = compiled("file_fs", Path(__file__).resolve().parent)
+    mountpoint = Settings.work / "mnt"
+    mountpoint.write_text("below\n")
+    for options in ([], ["-o", "auto_unmount"]):
+        with on_mount([program, "-f", *options, mountpoint], mountpoint):
+            expect(mountpoint.is_file(), "the root is a regular file")
+            expect_equal(mountpoint.stat().st_size, 4096, "its size")
+            with open(mountpoint, "r+b") as file:
+                expect_equal(file.read(9), b"one file\n", "its content")
+                file.seek(4)
+                file.write(b"word")
+            expect_equal(mountpoint.read_bytes()[:9], b"one word\n", "what was written")
+        expect_equal(mountpoint.read_text(), "below\n", "the file that it was mounted on")
+
+
+def qemu_storage_daemon():
+    """Debian's program exports an image as a file, over the file itself."""
+    image = Settings.work / "image"
+    image.write_bytes(b"sector" + bytes((1 << 20) - 6))
+    command = [installed("qemu-storage-daemon"), "--blockdev", f"driver=file,node-name=disk,filename={image}",
+               "--export", f"type=fuse,id=export,node-name=disk,mountpoint={image},writable=on"]
+    kinds = subprocess.run([command[0], "--export", "help"], capture_output=True, text=True, timeout=SECONDS,
+                           check=False).stdout
+    program = Program(command)
+    try:
+        eventually(lambda: program.alive() and mounted(image), f"it has mounted ({kinds})", SECONDS)
+        expect(program.uses_our_library(), "it runs on our library")
+        expect_equal(image.stat().st_size, 1 << 20, "the image's size")
+        with open(image, "r+b") as file:
+            expect_equal(file.read(6), b"sector", "its first bytes")
+            file.seek(512)
+            file.write(b"written")
+            file.flush()
+            os.fsync(file.fileno())
+        expect_equal(image.read_bytes()[512:519], b"written", "what was written")
+        program.process.send_signal(signal.SIGTERM)
+        expect_equal(program.ended(), 0, f"exit status, log: {program.text()}")
+        expect(not mounted(image), "the mount is gone")
+        expect_equal(image.read_bytes()[510:520], b"\0\0written\0", "the image below")
+    finally:
+        lazily_unmount(image)
+        program.stop()
+
+
+def killed_on(mountpoint, program, options, user=0):
+    """Starts the program, and kills it as soon as it has mounted."""
+    server = Program([program, "-f", *options, mountpoint], user=user)
+    try:
+        eventually(lambda: server.alive() and mounted(mountpoint), "the program has mounted", SECONDS)
+    finally:
+        server.stop()
+
+
+def auto_unmount():
+    """A process that is killed leaves no mount; without the option it does, until the next one mounts there.
+
+    For users who are not root only the latter is certain: their fusermount3 may be one (3.14) that stays, but cannot see
+    that the mount is dead unless it is allow_other's.
+    """
+    program = compiled("hello_ll")
+    Settings.work.chmod(0o755)
+    mountpoint = directory("mnt")
+    try:
+        killed_on(mountpoint, program, ["-o", "auto_unmount"])
+        eventually(lambda: not mounted(mountpoint), "the mount goes", SECONDS)
+        for user in (0, 65534):
+            os.chown(mountpoint, user, user)
+            killed_on(mountpoint, program, [], user)
+            expect(mounted(mountpoint), "a mount without a process")
+            killed_on(mountpoint, program, ["-o", "auto_unmount"], user)
+            lazily_unmount(mountpoint)
+    finally:
+        lazily_unmount(mountpoint)
+
+
+@contextlib.contextmanager
+def loop_device():
+    image = Settings.work / "disk"
+    image.write_bytes(bytes(1 << 20))
+    made = subprocess.run([installed("losetup"), "--find", "--show", image], capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        raise Unsupported(f"no loop device can be had: {made.stderr.strip()}")
+    device = made.stdout.strip()
+    try:
+        yield device
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+def blkdev():
+    """A mount of a block device: its type is fuseblk, and nobody else can have the device meanwhile."""
+    if "fuseblk" not in Path("/proc/filesystems").read_text(encoding="utf-8").split():
+        raise Unsupported("this kernel has no fuseblk")
+    program = compiled("hello_ll")
+    mountpoint = directory("mnt")
+    with loop_device() as device:
+        options = f"blkdev,fsname={device},blksize=4096,subtype=hello"
+        with on_mount([program, "-f", "-o", options, mountpoint], mountpoint):
+            check_hello(mountpoint)
+            with open("/proc/self/mounts", encoding="utf-8") as table:
+                line = next(line.split() for line in table if line.split()[1] == str(mountpoint))
+            expect_equal(line[:3:2], [device, "fuseblk.hello"], "source and type")
+            expect("blksize=4096" in line[3], f"options {line[3]}")
+            try:
+                os.close(os.open(device, os.O_RDWR | os.O_EXCL))
+                raise Failure("somebody else could have the device")
+            except OSError as busy:
+                expect_equal(busy.errno, errno.EBUSY, "errno of an exclusive open")
+    refused = subprocess.run([str(program), "-f", "-o", "blkdev", str(mountpoint)], capture_output=True, text=True,
+                             timeout=SECONDS, check=False,
+                             env={**os.environ, "LD_LIBRARY_PATH": str(Settings.lib), **Settings.environment})
+    expect(refused.returncode == 1 and "fsname" in refused.stderr, f"blkdev alone: {refused}")
+
+
 SCENARIOS = {function.__name__: function for function in (
     hello_ll, hello_ll_background, hello_ll_terminated, refusals, hello_ll_uds, passthrough_ll, waiting_lock,
-    notify_inval_entry, notify_inval_inode, notify_store_retrieve, squashfuse_ll, fuse_overlayfs, backing_fs)}
+    notify_inval_entry, notify_inval_inode, notify_store_retrieve, squashfuse_ll, fuse_overlayfs, backing_fs,
+    regular_file_root, qemu_storage_daemon, auto_unmount, blkdev)}
 
 
 def main():

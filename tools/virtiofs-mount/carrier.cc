@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 
 #include "base/log.h"
@@ -45,7 +46,10 @@ std::expected<std::unique_ptr<Carrier>, std::string> Carrier::start(const Carrie
                                                                     std::vector<Observer*> observers,
                                                                     int stop_fd) {
   // Before the server, which may serve one connection only.
-  if (const auto path = devfuse::Mount::resolve(options.mountpoint); !path) return failed(path.error());
+  const auto mountpoint = devfuse::Mount::resolve(options.mountpoint);
+  if (!mountpoint) return failed(mountpoint.error());
+  if (!std::filesystem::is_directory(*mountpoint))  // a share's root is one
+    return failed(fmt::format("cannot mount on {}: it is no directory", options.mountpoint));
   const std::uint32_t pages = page_limit();
   driver::ServerOptions server_options;
   server_options.request_queues = options.queues;
