@@ -56,6 +56,10 @@ class Session {
   // fusermount3. A mountpoint /dev/fd/N is an open /dev/fuse that somebody else has mounted; it becomes the
   // session's. What a process of this user that died has left mounted there is taken away. Errors are one
   // line for the user.
+  //
+  // With mount(2) and Linux 6.18.25, 7.0.2 or 7.1 on, FileSystem::init has been called on return, by another
+  // thread, and its refusal is an error; nothing has been mounted then. Elsewhere it is called in run(), and
+  // what is mounted when it refuses answers ENOTCONN.
   static std::expected<std::unique_ptr<Session>, std::string> mount(FileSystem& file_system,
                                                                     const std::string& mountpoint,
                                                                     const MountSettings& settings = {});

@@ -32,31 +32,11 @@ std::expected<void, std::string> mount_as_root(const std::string& path, const Mo
   return {};
 }
 
-struct Mounted {
-  Channel channel;
-  FusermountKeeper keeper;
-};
-
-std::expected<Mounted, std::string> mount_channel(const std::string& path, const MountOptions& options,
-                                                  bool by_fusermount) {
-  if (by_fusermount) {
-    auto mounted = fusermount_mount(path, list_of(options), options.auto_unmount);
-    if (!mounted) return std::unexpected(fmt::format("mounting on {}: {}", path, mounted.error()));
-    auto channel = Channel::adopt(std::move(mounted->fuse));
-    if (!channel) return failed("/dev/fuse", channel.error().value);
-    return Mounted{std::move(*channel), std::move(mounted->keeper)};
-  }
-  auto channel = Channel::open();
-  if (!channel) {
-    return std::unexpected(fmt::format("cannot open /dev/fuse: {}: is the kernel's fuse module there?",
-                                       to_string(channel.error())));
-  }
-  if (auto mounted = mount_as_root(path, options, *channel); !mounted)
-    return std::unexpected(mounted.error());
-  return Mounted{std::move(*channel), {}};
-}
-
 }  // namespace
+
+std::string cannot_open(Errno error) {
+  return fmt::format("cannot open /dev/fuse: {}: is the kernel's fuse module there?", to_string(error));
+}
 
 Result<Mount::Identity> Mount::identify(const std::string& path) {
   struct statx status{};
@@ -78,20 +58,54 @@ std::expected<std::string, std::string> Mount::resolve(const std::string& mountp
   return std::string(path.get());
 }
 
+bool Mount::is_direct(const MountOptions& options) { return geteuid() == 0 && !options.auto_unmount; }
+
+std::expected<std::string, std::string> Mount::clear_mountpoint(const std::string& mountpoint) {
+  if (auto clear = clear_dead_mount(mountpoint); !clear) return std::unexpected(clear.error());
+  return resolve(mountpoint);
+}
+
 std::expected<Mount::Made, std::string> Mount::create(const std::string& mountpoint,
                                                       const MountOptions& options) {
-  if (auto clear = clear_dead_mount(mountpoint); !clear) return std::unexpected(clear.error());
-  auto path = resolve(mountpoint);
+  if (is_direct(options)) {
+    auto channel = Channel::open();
+    if (!channel) return std::unexpected(cannot_open(channel.error()));
+    auto mount = create_for(*channel, mountpoint, options, nullptr);
+    if (!mount) return std::unexpected(std::move(mount.error()));
+    return Made{*std::move(mount), *std::move(channel)};
+  }
+  auto path = clear_mountpoint(mountpoint);
   if (!path) return std::unexpected(path.error());
-  const bool by_fusermount = geteuid() != 0 || options.auto_unmount;
-  auto mounted = mount_channel(*path, options, by_fusermount);
-  if (!mounted) return std::unexpected(mounted.error());
-  // From here on the destructor unmounts. Who it is cannot be asked for before; without it nothing is ours.
-  const auto identity = identify(*path);
-  if (!identity) return failed("looking at the new mount on " + *path, identity.error().value);
-  Mount mount(*std::move(path), by_fusermount, std::move(mounted->keeper));
+  auto mounted = fusermount_mount(*path, list_of(options), options.auto_unmount);
+  if (!mounted) return std::unexpected(fmt::format("mounting on {}: {}", *path, mounted.error()));
+  auto channel = Channel::adopt(std::move(mounted->fuse));
+  if (!channel) return failed("/dev/fuse", channel.error().value);
+  auto mount = take_charge(*std::move(path), true, std::move(mounted->keeper));
+  if (!mount) return std::unexpected(std::move(mount.error()));
+  return Made{*std::move(mount), *std::move(channel)};
+}
+
+std::expected<Mount, std::string> Mount::create_for(const Channel& channel, const std::string& mountpoint,
+                                                    const MountOptions& options,
+                                                    const ServeInit& serve_init) {
+  auto path = clear_mountpoint(mountpoint);
+  if (!path) return std::unexpected(path.error());
+  {
+    const SyncInit init(channel, serve_init);
+    if (auto mounted = mount_as_root(*path, options, channel); !mounted)
+      return std::unexpected(std::move(mounted.error()));
+  }
+  return take_charge(*std::move(path), false, {});
+}
+
+// Who it is cannot be asked for before; without it nothing is ours.
+std::expected<Mount, std::string> Mount::take_charge(std::string path, bool by_fusermount,
+                                                     FusermountKeeper keeper) {
+  const auto identity = identify(path);
+  if (!identity) return failed("looking at the new mount on " + path, identity.error().value);
+  Mount mount(std::move(path), by_fusermount, std::move(keeper));
   mount.identity_ = *identity;
-  return Made{std::move(mount), std::move(mounted->channel)};
+  return mount;
 }
 
 Mount::Mount(Mount&& other) noexcept

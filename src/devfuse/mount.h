@@ -13,6 +13,7 @@
 #include "devfuse/channel.h"
 #include "devfuse/fusermount.h"
 #include "devfuse/mount_options.h"
+#include "devfuse/sync_init.h"
 
 namespace fusewire::devfuse {
 
@@ -27,6 +28,15 @@ class Mount {
   // is left there of a file system of ours whose process has died is taken away first. The errors are texts
   // that say what to do.
   static std::expected<Made, std::string> create(const std::string& mountpoint, const MountOptions& options);
+
+  // Whether these options mean mount(2) by this process itself; if not, fusermount3 mounts.
+  static bool is_direct(const MountOptions& options);
+  // The same with mount(2) for a `channel` that is open already. Where the kernel can have INIT answered
+  // before mount(2) returns, `serve_init` is called, from another thread, and the file system's refusal is an
+  // error here (sync_init.h); else the first request comes later. Null: that in any case.
+  static std::expected<Mount, std::string> create_for(const Channel& channel, const std::string& mountpoint,
+                                                      const MountOptions& options,
+                                                      const ServeInit& serve_init);
 
   Mount(Mount&& other) noexcept;
   Mount& operator=(Mount&&) = delete;
@@ -58,6 +68,11 @@ class Mount {
     friend bool operator==(const Identity&, const Identity&) = default;
   };
   static Result<Identity> identify(const std::string& path);
+  // A directory to mount on, on which nothing dead is left.
+  static std::expected<std::string, std::string> clear_mountpoint(const std::string& mountpoint);
+  // Takes charge of what has just been mounted there.
+  static std::expected<Mount, std::string> take_charge(std::string path, bool by_fusermount,
+                                                       FusermountKeeper keeper);
 
   Mount(std::string mountpoint, bool by_fusermount, FusermountKeeper keeper)
       : keeper_(std::move(keeper)), mountpoint_(std::move(mountpoint)), by_fusermount_(by_fusermount) {}
@@ -67,6 +82,9 @@ class Mount {
   bool by_fusermount_;
   Identity identity_;
 };
+
+// The text for an error of Channel::open.
+std::string cannot_open(Errno error);
 
 struct Mount::Made {
   Mount mount;

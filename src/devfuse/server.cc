@@ -32,6 +32,12 @@ bool watch(const UniqueFd& epoll, int fd, std::uint32_t events) {
   return epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
+// Exclusive: of all threads that wait on the connection, which is the same behind each clone, a request wakes
+// one.
+bool watch_requests(const UniqueFd& epoll, const Channel& channel) {
+  return watch(epoll, channel.fd(), EPOLLIN | EPOLLEXCLUSIVE);
+}
+
 // Memory is short: others may give some back.
 void pause(int milliseconds) { poll(nullptr, 0, milliseconds); }
 
@@ -98,16 +104,34 @@ Result<std::unique_ptr<Server::Worker>> Server::make_worker(unsigned number) {
     own = std::move(*cloned);
   }
   UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
-  // Exclusive: of all threads that wait on the connection, which is the same behind each clone, a request
-  // wakes one.
-  if (!epoll || !watch(epoll, (own ? *own : first_).fd(), EPOLLIN | EPOLLEXCLUSIVE) ||
-      !watch(epoll, stop_event_.get(), EPOLLIN))
-    return fail_errno();
+  if (!epoll || !watch(epoll, stop_event_.get(), EPOLLIN)) return fail_errno();
+  // The first one's channel may have no mount yet.
+  if (number != 0 && !watch_requests(epoll, own ? *own : first_)) return fail_errno();
   return std::make_unique<Worker>(number, std::move(own), std::move(epoll), first_, options_);
 }
 
+void Server::serve_init() {
+  Worker& worker = *workers_.front();
+  ChannelSlot* slot = nullptr;
+  while ((slot = worker.pool.take()) == nullptr) pause(10);
+  for (;;) {
+    const auto received = slot->receive();
+    if (received && *received) break;
+    if (!received && received.error().value != ENOMEM) return worker.pool.give_back(*slot);  // no mount
+    pause(10);
+  }
+  slot->queue = worker.number;
+  engine_.submit(*slot);
+}
+
 Server::Ending Server::run() {
-  serve(*workers_.front());
+  Worker& first = *workers_.front();
+  // EEXIST: this is not the first run().
+  if (!watch_requests(first.epoll, first_) && errno != EEXIST) {
+    error_.store(errno);
+    end(Ending::failed);
+  }
+  serve(first);
   // After the end nobody starts threads.
   std::vector<std::thread> others;
   {

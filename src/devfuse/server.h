@@ -59,14 +59,17 @@ class Server {
   // The most that one READ or WRITE can have on this kernel, in bytes.
   static std::size_t kernel_max_write();
 
-  // `engine` must outlive the server, and gets to know what the transport is able to do. EINVAL without a
-  // thread; else what the descriptors need.
+  // `engine` must outlive the server, and gets to know what the transport is able to do. The channel may be
+  // one without a mount yet; it is not used before run() or serve_init(). EINVAL without a thread; else what
+  // the descriptors need.
   static Result<std::unique_ptr<Server>> create(Engine& engine, Channel first, const ServerOptions& options);
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
   // run() must not be running. Closes the channels, with which the kernel's connection ends.
   ~Server();
 
+  // Before run(), while mount(2) runs (sync_init.h): serves INIT, which is there to be read.
+  void serve_init();
   // Serves until the end, which is also the file system's: FileSystem::destroy has been called on return.
   // Once only. (Both: unless it is resumable.)
   Ending run();

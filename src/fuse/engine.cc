@@ -90,7 +90,7 @@ void Engine::serve_init(Slot& slot, const fuse_in_header&) {
     static log::RateLimit limit;
     log::emit_limited(limit, log::Level::error, "the kernel speaks FUSE {}.{}; {}.{} or later is needed",
                       in.major, in.minor, kMajor, kOldestMinor);
-    return answer_error(slot, EPROTO);
+    return refuse(slot, EPROTO);
   }
   alone(slot, [&] { initialize(slot, in); });
 }
@@ -134,12 +134,13 @@ void Engine::initialize(Slot& slot, const fuse_init_in& in) {
   if (error != 0) {
     notifier_->disconnect();
     withdraw_backing_files();
-    return answer_error(slot, error);
+    return refuse(slot, error);
   }
   negotiation.max_write = std::min(negotiation.max_write, transport_.max_write);
   setxattr_ext_ = negotiation.enabled(Cap::setxattr_ext);
   security_ctx_ = negotiation.enabled(Cap::security_ctx);
   initialized_.store(true, std::memory_order_release);
+  refusal_.store(0, std::memory_order_release);
   const fuse_init_out out = negotiation.reply();
   log::emit_limited(limit, log::Level::info,
                     "INIT{}: kernel FUSE {}.{}, flags {:#x} {:#x}, max_write {}, max_pages {}",
@@ -148,6 +149,11 @@ void Engine::initialize(Slot& slot, const fuse_init_in& in) {
   slot.reply_room.copy_from(bytes_of(out));
   slot.done(slot.unique_, 0, sizeof out);
   notifier_->connect();
+}
+
+void Engine::refuse(Slot& slot, int error) {
+  refusal_.store(error, std::memory_order_release);
+  answer_error(slot, error);
 }
 
 void Engine::forget_kernel() {

@@ -79,6 +79,9 @@ class Engine {
   };
   void set_transport(const Transport& transport) { transport_ = transport; }
 
+  // With which error the last INIT was refused; 0: it was not. For when its answer has been sent.
+  Errno refusal() const { return Errno{refusal_.load(std::memory_order_acquire)}; }
+
   // True between a successful INIT and DESTROY or reset().
   bool initialized() const { return initialized_.load(std::memory_order_acquire); }
 
@@ -113,6 +116,7 @@ class Engine {
 
   // INIT's two outcomes; both run alone.
   void initialize(Slot& slot, const fuse_init_in& in);
+  void refuse(Slot& slot, int error);
   void forget_kernel();
   // Runs `section` alone; or, when that cannot be for too long, answers the request with EBUSY and returns
   // false.
@@ -144,6 +148,7 @@ class Engine {
   Transport transport_;
   InFlight in_flight_;
   std::atomic<bool> initialized_{false};
+  std::atomic<int> refusal_{0};
   const std::shared_ptr<Outbox> outbox_ = std::make_shared<Outbox>();
   // Written with no request in flight, read by requests in flight.
   std::shared_ptr<Notifier> notifier_;  // the present kernel's; null before the first

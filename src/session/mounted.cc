@@ -26,6 +26,17 @@ using devfuse::Mount;
 using devfuse::Server;
 using session::StopEvent;
 
+// N of /dev/fd/N.
+std::optional<int> descriptor_of(std::string_view mountpoint) {
+  constexpr std::string_view kPrefix = "/dev/fd/";
+  if (!mountpoint.starts_with(kPrefix)) return std::nullopt;
+  mountpoint.remove_prefix(kPrefix.size());
+  int fd = -1;
+  const auto [end, error] = std::from_chars(mountpoint.data(), mountpoint.data() + mountpoint.size(), fd);
+  if (error != std::errc() || end != mountpoint.data() + mountpoint.size() || fd < 0) return std::nullopt;
+  return fd;
+}
+
 class MountedSession final : public Session {
  public:
   MountedSession(FileSystem& file_system, std::chrono::milliseconds grace, StopEvent stop)
@@ -36,9 +47,8 @@ class MountedSession final : public Session {
     server_.reset();
   }
 
-  std::expected<void, std::string> start(std::optional<Mount> mount, Channel channel,
-                                         const devfuse::ServerOptions& options) {
-    if (mount) mount_.emplace(*std::move(mount));
+  // Serves what comes out of `channel`, from run() on.
+  std::expected<void, std::string> start(Channel channel, const devfuse::ServerOptions& options) {
     auto server = Server::create(engine_, std::move(channel), options);
     if (!server) return std::unexpected(fmt::format("serving /dev/fuse: {}", to_string(server.error())));
     server_ = std::move(*server);
@@ -47,6 +57,39 @@ class MountedSession final : public Session {
     backing_files_.emplace(server_->channel());
     engine_.set_backing_channel(&*backing_files_);
     return {};
+  }
+
+  // Mounts by mount(2), with a server that is there first: it serves INIT meanwhile, where the kernel has
+  // that.
+  std::expected<void, std::string> mount_directly(const std::string& mountpoint,
+                                                  const devfuse::MountOptions& options,
+                                                  const devfuse::ServerOptions& server) {
+    auto channel = Channel::open();
+    if (!channel) return std::unexpected(devfuse::cannot_open(channel.error()));
+    if (auto started = start(*std::move(channel), server); !started) return started;
+    auto made = Mount::create_for(server_->channel(), mountpoint, options, [this] { server_->serve_init(); });
+    if (made) {
+      mount_.emplace(*std::move(made));
+      return {};
+    }
+    if (const Errno refusal = engine_.refusal(); refusal.value != 0)
+      return std::unexpected(
+          fmt::format("mounting on {}: the file system does not start: {}", mountpoint, to_string(refusal)));
+    return std::unexpected(std::move(made.error()));
+  }
+
+  std::expected<void, std::string> mount(const std::string& mountpoint, const devfuse::MountOptions& options,
+                                         const devfuse::ServerOptions& server) {
+    if (const auto fd = descriptor_of(mountpoint)) {
+      auto adopted = Channel::adopt(UniqueFd(*fd));
+      if (!adopted) return std::unexpected(fmt::format("{}: {}", mountpoint, to_string(adopted.error())));
+      return start(*std::move(adopted), server);
+    }
+    if (Mount::is_direct(options)) return mount_directly(mountpoint, options, server);
+    auto made = Mount::create(mountpoint, options);
+    if (!made) return std::unexpected(std::move(made.error()));
+    mount_.emplace(std::move(made->mount));
+    return start(std::move(made->channel), server);
   }
 
   std::expected<void, std::string> run() override {
@@ -136,17 +179,6 @@ class MountedSession final : public Session {
   std::unique_ptr<Server> server_;  // gone after run()
 };
 
-// N of /dev/fd/N.
-std::optional<int> descriptor_of(std::string_view mountpoint) {
-  constexpr std::string_view kPrefix = "/dev/fd/";
-  if (!mountpoint.starts_with(kPrefix)) return std::nullopt;
-  mountpoint.remove_prefix(kPrefix.size());
-  int fd = -1;
-  const auto [end, error] = std::from_chars(mountpoint.data(), mountpoint.data() + mountpoint.size(), fd);
-  if (error != std::errc() || end != mountpoint.data() + mountpoint.size() || fd < 0) return std::nullopt;
-  return fd;
-}
-
 }  // namespace
 
 std::expected<std::unique_ptr<Session>, std::string> Session::mount(FileSystem& file_system,
@@ -160,18 +192,6 @@ std::expected<std::unique_ptr<Session>, std::string> Session::mount(FileSystem& 
   if (!stop) return std::unexpected("no descriptors are left: raise the limit (ulimit -n)");
   auto made_session = std::make_unique<MountedSession>(file_system, settings.grace, std::move(stop));
 
-  std::optional<Mount> mount;
-  std::optional<Channel> channel;
-  if (const auto fd = descriptor_of(mountpoint)) {
-    auto adopted = Channel::adopt(UniqueFd(*fd));
-    if (!adopted) return std::unexpected(fmt::format("{}: {}", mountpoint, to_string(adopted.error())));
-    channel = std::move(*adopted);
-  } else {
-    auto made = Mount::create(mountpoint, options);
-    if (!made) return std::unexpected(std::move(made.error()));
-    mount.emplace(std::move(made->mount));
-    channel = std::move(made->channel);
-  }
   devfuse::ServerOptions server;
   server.max_threads = settings.threads;
   server.clone_fd = settings.clone_fd;
@@ -179,8 +199,8 @@ std::expected<std::unique_ptr<Session>, std::string> Session::mount(FileSystem& 
   server.max_write = settings.max_write;
   server.grace = settings.grace;
   if (options.allow_root) server.only_user = geteuid();
-  if (auto started = made_session->start(std::move(mount), *std::move(channel), server); !started)
-    return std::unexpected(std::move(started.error()));
+  if (auto mounted = made_session->mount(mountpoint, options, server); !mounted)
+    return std::unexpected(std::move(mounted.error()));
   return made_session;
 }
 

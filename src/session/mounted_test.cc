@@ -4,13 +4,18 @@
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
+#include <csignal>
 #include <future>
 #include <thread>
 
 #include "devfuse/channel.h"
+#include "devfuse/sync_init.h"
 #include "fusewire/unique_fd.h"
 
 namespace fusewire {
@@ -20,6 +25,12 @@ namespace {
 class EmptyFs final : public FileSystem {
  public:
   Result<void> init(Negotiation&) override {
+    if (init_error != 0) return fail(init_error);
+    if (hangs_after_telling >= 0) {
+      EXPECT_EQ(write(hangs_after_telling, "i", 1), 1);
+      for (;;) pause();
+    }
+    started = true;
     ready.set_value();
     return {};
   }
@@ -33,6 +44,9 @@ class EmptyFs final : public FileSystem {
     std::move(call.reply).ok(out);
   }
   std::promise<void> ready;
+  int init_error = 0;
+  int hangs_after_telling = -1;
+  std::atomic<bool> started{false};
   std::atomic<bool> destroyed{false};
 };
 
@@ -44,6 +58,10 @@ class MountedTest : public ::testing::Test {
     folder_ = name;
   }
   void TearDown() override { rmdir(folder_.c_str()); }
+  static bool syncs() {
+    utsname system{};
+    return geteuid() == 0 && uname(&system) == 0 && devfuse::SyncInit::is_safe_with(system.release);
+  }
   nlink_t links() const {
     struct stat status{};
     return stat(folder_.c_str(), &status) == 0 ? status.st_nlink : 0;
@@ -79,6 +97,59 @@ TEST_F(MountedTest, SessionThatNeverRan_Unmounts) {
   if (!session) GTEST_SKIP() << session.error();
   session->reset();
   EXPECT_EQ(rmdir(folder_.c_str()), 0);
+}
+
+// Where the kernel lets INIT be a part of mount(2).
+TEST_F(MountedTest, FileSystemThatDoesNotStart_IsAnErrorOfMount) {
+  if (!syncs()) GTEST_SKIP() << "needs root and a kernel with a synchronous INIT";
+  fs_.init_error = EDQUOT;
+  const auto session = Session::mount(fs_, folder_);
+  ASSERT_FALSE(session);
+  EXPECT_NE(session.error().find("Disk quota exceeded"), std::string::npos) << session.error();
+  EXPECT_EQ(rmdir(folder_.c_str()), 0) << "something is mounted";
+  EXPECT_FALSE(fs_.destroyed);
+}
+
+TEST_F(MountedTest, MountedFileSystem_HasStarted) {
+  if (!syncs()) GTEST_SKIP() << "needs root and a kernel with a synchronous INIT";
+  auto session = Session::mount(fs_, folder_);
+  ASSERT_TRUE(session) << session.error();
+  EXPECT_TRUE(fs_.started);
+  EXPECT_FALSE(fs_.destroyed);
+  auto ended = std::async(std::launch::async, [&] { return (*session)->run(); });
+  EXPECT_EQ(links(), 4711u);
+  (*session)->stop();
+  EXPECT_TRUE(ended.get());
+  EXPECT_TRUE(fs_.destroyed);
+}
+
+// A file system that never starts holds up mount(2), but its process can be killed, and nothing is mounted.
+TEST_F(MountedTest, ProcessKilledWhileItStarts_IsGone) {
+  if (!syncs()) GTEST_SKIP() << "needs root and a kernel with a synchronous INIT";
+  std::array<int, 2> in_init{};
+  ASSERT_EQ(pipe(in_init.data()), 0);
+  const UniqueFd told(in_init[0]), tell(in_init[1]);
+  const pid_t child = fork();
+  if (child == 0) {
+    fs_.hangs_after_telling = tell.get();
+    const auto never = Session::mount(fs_, folder_);
+    _exit(1);
+  }
+  char byte = 0;
+  EXPECT_EQ(read(told.get(), &byte, 1), 1);
+  EXPECT_EQ(kill(child, SIGKILL), 0);
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFSIGNALED(status));
+  EXPECT_EQ(rmdir(folder_.c_str()), 0) << "something is mounted";
+}
+
+// mount(2) fails before the kernel sends INIT, for which a thread waits already.
+TEST_F(MountedTest, MountThatTheKernelRefuses_IsAnError) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  const auto session = Session::mount(fs_, folder_, {.options = "context=none"});
+  ASSERT_FALSE(session);
+  EXPECT_FALSE(fs_.started);
 }
 
 TEST_F(MountedTest, UnmountFromOutside_EndsRun) {
