@@ -13,6 +13,7 @@
 #include <system_error>
 
 #include "base/log.h"
+#include "devfuse/only_user.h"
 
 namespace fusewire::devfuse {
 namespace {
@@ -68,8 +69,14 @@ Result<std::unique_ptr<Server>> Server::create(Engine& engine, Channel first, co
   if (!worker) return fail(worker.error().value);
   server->workers_.push_back(std::move(*worker));
   server->thread_count_ = 1;
-  engine.set_transport({.max_write = static_cast<std::uint32_t>(max_write), .abort_error = true});
+  engine.set_transport(server->transport());
   return server;
+}
+
+Engine::Transport Server::transport() const {
+  return {.max_write = static_cast<std::uint32_t>(options_.max_write),
+          .abort_error = true,
+          .over_io_uring = uring_ != nullptr};
 }
 
 Server::Server(Engine& engine, Channel first, const ServerOptions& options)
@@ -94,6 +101,7 @@ Result<std::unique_ptr<Server::Worker>> Server::make_worker(unsigned number) {
 }
 
 Server::Ending Server::run() {
+  if (options_.io_uring) prepare_uring();
   Worker* first = workers_.front().get();
   serve(*first);
   // After the end nobody starts threads.
@@ -104,15 +112,53 @@ Server::Ending Server::run() {
   }
   for (Worker* worker : others)
     if (worker->thread.joinable()) worker->thread.join();
-  std::size_t abandoned = engine_.abandon(options_.grace);
+  if (uring_) uring_->drain();
+  const std::size_t abandoned = engine_.abandon(options_.grace);
   if (abandoned != 0) log::warn("{} requests that nobody answered are given up", abandoned);
   // Slots that were answered just now are still on their way back.
   for (Worker* worker : others) {
     if (worker->slot != nullptr) worker->pool.give_back(*worker->slot);
     worker->slot = nullptr;
   }
-  for (Worker* worker : others) abandoned -= worker->pool.wait_until_back(abandoned);
+  while (lent(others) > abandoned) pause(1);
+  uring_.reset();
   return why_.load();
+}
+
+std::size_t Server::lent(std::span<Worker* const> workers) const {
+  std::size_t count = uring_ ? uring_->lent() : 0;
+  for (Worker* worker : workers) count += worker->pool.lent();
+  return count;
+}
+
+void Server::prepare_uring() {
+  UringQueueSettings like;
+  like.fuse_fd = first_.fd();
+  like.number = options_.max_threads;
+  like.depth = options_.io_uring_queue_depth;
+  like.payload_room = payload_room(options_.max_write);
+  like.only_user = options_.only_user;
+  like.on_refusal = [this](Errno error) {
+    error_.store(error.value);
+    end(Ending::failed);
+  };
+  auto made = UringChannel::create(engine_, like);
+  if (!made) {
+    log::warn("no io_uring ({}): requests are read from /dev/fuse", to_string(made.error()));
+    return;
+  }
+  uring_ = std::move(*made);
+  uring_decided_ = false;
+  engine_.set_transport(transport());
+}
+
+void Server::decide_on_uring() {
+  uring_decided_ = true;
+  if (engine_.over_io_uring()) return uring_->begin();
+  log::warn(
+      "no FUSE over io_uring: the kernel does not offer it (it is for Linux 6.14 and later, with "
+      "/sys/module/fuse/parameters/enable_uring set to Y); requests are read from /dev/fuse");
+  uring_.reset();
 }
 
 void Server::stop() {
@@ -135,6 +181,7 @@ void Server::end(Ending why) {
 }
 
 void Server::want_thread() {
+  if (uring_) return;
   if (idle_.load(std::memory_order_relaxed) != 0) return;  // SAFETY: a wrong guess costs or saves a thread
   if (thread_count_.load(std::memory_order_relaxed) >= options_.max_threads) return;  // SAFETY: as above
   const std::lock_guard lock(workers_mutex_);
@@ -196,8 +243,9 @@ bool Server::serve_one(Worker& worker) {
   ChannelSlot* slot = std::exchange(worker.slot, nullptr);
   slot->queue = worker.number;
   want_thread();
-  if (options_.only_user && slot->refuse_others(*options_.only_user)) return true;
+  if (options_.only_user && refuse_others(*slot, *options_.only_user)) return true;
   engine_.submit(*slot);
+  if (!uring_decided_ && engine_.initialized()) decide_on_uring();
   return true;
 }
 

@@ -108,6 +108,14 @@ class TestFs final : public FileSystem {
   std::vector<Call<op::Read>> kept_;
 };
 
+// Turns it on where that has to be done (root); whether it is on.
+bool io_uring_offered() {
+  constexpr const char* kSwitch = "/sys/module/fuse/parameters/enable_uring";
+  std::ofstream(kSwitch) << "Y" << std::flush;
+  std::string on;
+  return std::ifstream(kSwitch) >> on && on == "Y";
+}
+
 class ServerTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -173,12 +181,17 @@ struct Mode {
   unsigned threads;
   bool clone_fd;
   bool splice;
+  bool io_uring = false;
 };
 class ServerModes : public ServerTest, public ::testing::WithParamInterface<Mode> {};
 
 TEST_P(ServerModes, FileRanges_ArriveWhole) {
   const Mode mode = GetParam();
-  start({.max_threads = mode.threads, .clone_fd = mode.clone_fd, .splice = mode.splice});
+  if (mode.io_uring && !io_uring_offered()) GTEST_SKIP() << "this kernel has no FUSE over io_uring";
+  start({.max_threads = mode.threads,
+         .clone_fd = mode.clone_fd,
+         .splice = mode.splice,
+         .io_uring = mode.io_uring});
   if (IsSkipped()) return;
   std::vector<std::thread> readers;
   for (const std::size_t block : {std::size_t{1} << 20, std::size_t{1} << 17, std::size_t{5000}})
@@ -193,7 +206,8 @@ TEST_P(ServerModes, FileRanges_ArriveWhole) {
 
 INSTANTIATE_TEST_SUITE_P(Channel, ServerModes,
                          ::testing::Values(Mode{"one", 1, false, false}, Mode{"classic", 4, false, false},
-                                           Mode{"clone", 4, true, false}, Mode{"splice", 4, true, true}),
+                                           Mode{"clone", 4, true, false}, Mode{"splice", 4, true, true},
+                                           Mode{"io_uring", 4, false, false, true}),
                          [](const auto& mode) { return std::string(mode.param.name); });
 
 TEST_F(ServerTest, FileThatEndsEarly_GivesAShortRead) {

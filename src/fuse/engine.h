@@ -74,10 +74,17 @@ class Engine {
   struct Transport {
     std::uint32_t max_write = UINT32_MAX;  // bounds what the file system asks for
     bool abort_error = false;              // FUSE_ABORT_ERROR: it tells an abort from an unmount
+<<<<<<< HEAD
     // How long INIT and DESTROY wait for the requests in flight before they fail with EBUSY.
     std::chrono::milliseconds patience{60'000};
+=======
+    bool over_io_uring = false;            // FUSE_OVER_IO_URING: it takes requests that way too
+>>>>>>> f3749b1 (FUSE over io_uring: a queue and thread for each processor; INIT, FORGET and INTERRUPT still by /dev/fuse)
   };
   void set_transport(const Transport& transport) { transport_ = transport; }
+
+  // Whether the answer to the last INIT said FUSE_OVER_IO_URING. For the thread that submitted INIT.
+  bool over_io_uring() const { return over_io_uring_; }
 
   // True between a successful INIT and DESTROY or reset().
   bool initialized() const { return initialized_.load(std::memory_order_acquire); }
@@ -152,6 +159,7 @@ class Engine {
   std::shared_ptr<BackingFiles> backing_files_;  // the present kernel's; null: there are none
   bool setxattr_ext_ = false;
   bool security_ctx_ = false;
+  bool over_io_uring_ = false;
 
   static constexpr std::size_t kMaxPendingInterrupts = 64;
   std::mutex pending_mutex_;
