@@ -143,7 +143,8 @@ std::expected<void, std::string> apply_one(std::string_view option, MountOptions
       *wish = true;
     } else if (std::ranges::find(kIgnored, name) == std::end(kIgnored)) {
       const bool needs_value = name == "fsname" || name == "subtype" || name == "max_read" ||
-                               name == "blksize" || name == "io_uring_q_depth" || std::ranges::find(kSecurity, name) != std::end(kSecurity);
+                               name == "blksize" || name == "io_uring_q_depth" ||
+                               std::ranges::find(kSecurity, name) != std::end(kSecurity);
       return bad(needs_value ? fmt::format("the mount option {} needs a value", name)
                              : fmt::format("there is no mount option {}", name));
     }

@@ -138,6 +138,7 @@ void Server::prepare_uring() {
   like.depth = options_.io_uring_queue_depth;
   like.payload_room = payload_room(options_.max_write);
   like.only_user = options_.only_user;
+  like.busy_poll = options_.io_uring_busy_poll;
   like.on_refusal = [this](Errno error) {
     error_.store(error.value);
     end(Ending::failed);

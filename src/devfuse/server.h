@@ -41,6 +41,8 @@ struct ServerOptions {
   std::optional<uid_t> only_user{};
   bool io_uring = false;              // where it cannot be, one line in the log says why
   unsigned io_uring_queue_depth = 8;  // requests that one processor's queue serves at once
+  // How long a queue's thread waits awake for the next request; 0: not at all.
+  std::chrono::microseconds io_uring_busy_poll{50};
   // How long unanswered requests are waited for at the end.
   std::chrono::milliseconds grace{5000};
 };

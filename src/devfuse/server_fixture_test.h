@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/fuse.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -109,12 +110,19 @@ class TestFs final : public FileSystem {
   std::vector<Call<op::Read>> kept_;
 };
 
+// The kernel's switch for FUSE over io_uring, which is one for all mounts: what uses them holds a lock
+// shared, to the end of the process, and what turns them off holds it alone.
+inline constexpr const char* kUringSwitch = "/sys/module/fuse/parameters/enable_uring";
+inline void lock_uring_switch(int operation) {
+  static const UniqueFd lock(::open("/tmp/fusewire-enable_uring.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  ASSERT_EQ(flock(lock.get(), operation), 0);
+}
 // Turns it on where that has to be done (root); whether it is on.
 inline bool io_uring_offered() {
-  constexpr const char* kSwitch = "/sys/module/fuse/parameters/enable_uring";
-  std::ofstream(kSwitch) << "Y" << std::flush;
+  lock_uring_switch(LOCK_SH);
+  std::ofstream(kUringSwitch) << "Y" << std::flush;
   std::string on;
-  return std::ifstream(kSwitch) >> on && on == "Y";
+  return std::ifstream(kUringSwitch) >> on && on == "Y";
 }
 
 class ServerTest : public ::testing::Test {

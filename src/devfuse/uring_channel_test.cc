@@ -104,14 +104,14 @@ TEST_F(UringChannelTest, RequestsAndAnswersOfAllShapes_Arrive) {
 }
 
 TEST_F(UringChannelTest, KernelThatDoesNotOfferIt_IsServedByReading) {
-  constexpr const char* kSwitch = "/sys/module/fuse/parameters/enable_uring";
-  ASSERT_TRUE(std::ofstream(kSwitch) << "N" << std::flush);
+  lock_uring_switch(LOCK_EX);
+  ASSERT_TRUE(std::ofstream(kUringSwitch) << "N" << std::flush);
   EchoFs echo(fs_);
   serve(echo, {.io_uring = true});
   if (IsSkipped()) return;
   EXPECT_EQ(read_attributes("data"), 0);
   EXPECT_FALSE(echo.over_io_uring);
-  io_uring_offered();
+  EXPECT_TRUE(io_uring_offered());
 }
 
 TEST_F(UringChannelTest, ServerWithoutIt_IsNotOfferedIt) {
@@ -132,8 +132,8 @@ TEST_F(UringChannelTest, OtherUsers_AreTurnedAway) {
   const pid_t child = fork();
   if (child == 0) {
     struct stat status{};
-    const bool refused = setresuid(4712, 4712, 4712) == 0 && stat(path("none").c_str(), &status) != 0 &&
-                         errno == EACCES;
+    const bool refused =
+        setresuid(4712, 4712, 4712) == 0 && stat(path("none").c_str(), &status) != 0 && errno == EACCES;
     _exit(refused ? 0 : 1);
   }
   int status = 0;

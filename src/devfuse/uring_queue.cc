@@ -23,7 +23,8 @@ namespace {
 thread_local const UringQueue* queue_of_this_thread = nullptr;
 
 // Completions are worked on when the thread asks for them (Linux 6.1; FUSE over io_uring is later).
-constexpr unsigned kRingFlags = IORING_SETUP_SQE128 | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+constexpr unsigned kRingFlags =
+    IORING_SETUP_SQE128 | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
 // Beside the entries: two polls.
 constexpr unsigned kOtherOperations = 2;
 // How often a drained thread is asked again to end its waits: a handler may have begun one just now.
@@ -32,7 +33,9 @@ constexpr std::chrono::milliseconds kAskAgain{20};
 }  // namespace
 
 UringQueue::UringQueue(Engine& engine, UringQueueSettings settings)
-    : engine_(engine), settings_(std::move(settings)) {
+    : engine_(engine),
+      settings_(std::move(settings)),
+      awake_(settings_.busy_poll, io::BusyPoll::Partner::here) {
   ring_.ring_fd = -1;
 }
 
@@ -132,17 +135,35 @@ void UringQueue::answer(UringEntry& entry) {
 
 void UringQueue::run() {
   while (reached_ != Phase::finished) {
-    const int submitted = io_uring_submit_and_wait(&ring_, 1);
-    if (submitted < 0 && submitted != -EINTR && submitted != -EAGAIN && submitted != -EBUSY) {
-      static log::RateLimit limit;
-      log::emit_limited(limit, log::Level::error, "io_uring_enter: {}", to_string(Errno{-submitted}));
-      poll(nullptr, 0, 10);
-    }
+    wait();
     look_for_completions();
     send_answers_of_others();
     if (work_ && work_->ready()) work_->turn();
     follow_phase();
   }
+}
+
+// Hands over what is to be sent, and waits for something to do.
+void UringQueue::wait() {
+  int result = 0;
+  if (awake_.pays()) {
+    if (io_uring_sq_ready(&ring_) != 0) result = io_uring_submit_and_get_events(&ring_);
+    const bool found = awake_.wait([this] { return is_ready() || (work_ && work_->ready()); });
+    if (found && io_uring_cq_ready(&ring_) == 0) result = io_uring_get_events(&ring_);
+    if (found && result >= 0) return;
+  }
+  awake_.falls_asleep();
+  if (result >= 0) result = io_uring_submit_and_wait(&ring_, 1);
+  awake_.woke_up();
+  if (result >= 0 || result == -EINTR || result == -EAGAIN || result == -EBUSY) return;
+  static log::RateLimit limit;
+  log::emit_limited(limit, log::Level::error, "io_uring_enter: {}", to_string(Errno{-result}));
+  poll(nullptr, 0, 10);
+}
+
+bool UringQueue::is_ready() const {
+  const unsigned flags = std::atomic_ref(*ring_.sq.kflags).load(std::memory_order_relaxed);  // SAFETY: a hint
+  return io_uring_cq_ready(&ring_) != 0 || (flags & IORING_SQ_TASKRUN) != 0;
 }
 
 void UringQueue::follow_phase() {

@@ -26,6 +26,7 @@
 #include "fuse/engine.h"
 #include "fusewire/result.h"
 #include "fusewire/unique_fd.h"
+#include "io/busy_poll.h"
 
 namespace fusewire::devfuse {
 
@@ -36,6 +37,7 @@ struct UringQueueSettings {
   unsigned depth = 8;            // entries: the requests that are served at once
   std::size_t payload_room = 0;  // for the longest READ and WRITE, or reply
   std::optional<uid_t> only_user{};
+  std::chrono::microseconds busy_poll{0};  // how long the thread waits awake; see io::BusyPoll
   // The kernel refuses the queue: the connection is of no use. Called once, from the queue's thread.
   std::function<void(Errno)> on_refusal;
 };
@@ -76,6 +78,8 @@ class UringQueue {
 
   // On the queue's thread.
   void run();
+  void wait();
+  bool is_ready() const;
   void follow_phase();
   void look_for_completions();
   void on_completion(const io_uring_cqe& completion);
@@ -97,6 +101,7 @@ class UringQueue {
   // The thread's own.
   std::vector<std::unique_ptr<UringEntry>> home_;  // null: on loan
   std::unique_ptr<ThreadWork> work_;
+  io::BusyPoll awake_;
   Phase reached_ = Phase::waiting;
   bool refused_ = false;
 

@@ -54,9 +54,9 @@ class Engine {
   // one inside submit().
   void set_notification_channel(NotificationChannel* channel) { outbox_->set_channel(channel); }
 
-  // How backing files (see backing_file.h) reach the kernel; null, as at first: not at all. Holds from the next
-  // INIT on. The channel must live until another one, or null, takes its place; the backing files that there
-  // are let go of it then. From any thread but one inside submit().
+  // How backing files (see backing_file.h) reach the kernel; null, as at first: not at all. Holds from the
+  // next INIT on. The channel must live until another one, or null, takes its place; the backing files that
+  // there are let go of it then. From any thread but one inside submit().
   void set_backing_channel(BackingChannel* channel);
 
   // As reset(), but waits no longer than `grace`: requests that are not answered until then are given up. To
@@ -74,12 +74,9 @@ class Engine {
   struct Transport {
     std::uint32_t max_write = UINT32_MAX;  // bounds what the file system asks for
     bool abort_error = false;              // FUSE_ABORT_ERROR: it tells an abort from an unmount
-<<<<<<< HEAD
     // How long INIT and DESTROY wait for the requests in flight before they fail with EBUSY.
     std::chrono::milliseconds patience{60'000};
-=======
-    bool over_io_uring = false;            // FUSE_OVER_IO_URING: it takes requests that way too
->>>>>>> f3749b1 (FUSE over io_uring: a queue and thread for each processor; INIT, FORGET and INTERRUPT still by /dev/fuse)
+    bool over_io_uring = false;  // FUSE_OVER_IO_URING: it takes requests that way too
   };
   void set_transport(const Transport& transport) { transport_ = transport; }
 

@@ -27,8 +27,8 @@
 #include "fusewire/unique_fd.h"
 #include "guestmem/dirty_log.h"
 #include "guestmem/memory_map.h"
+#include "io/busy_poll.h"
 #include "virtio/device_queue.h"
-#include "virtiofs/busy_poll.h"
 #include "virtiofs/completion_list.h"
 #include "virtiofs/queue_slot.h"
 
@@ -37,7 +37,7 @@ namespace fusewire::virtiofs {
 class NotificationChannel;
 
 struct WorkerOptions {
-  std::chrono::microseconds poll{0};  // see BusyPoll
+  std::chrono::microseconds poll{0};  // see io::BusyPoll
   std::optional<unsigned> cpu;        // the only one that the thread runs on
 };
 
@@ -149,7 +149,7 @@ class QueueWorker {
   ThreadWork* work_ = nullptr;  // what the file system has going on in this thread
   bool enabled_ = false;
   bool broken_reported_ = false;
-  BusyPoll busy_poll_;
+  io::BusyPoll busy_poll_;
   std::optional<virtio::DeviceQueue> queue_;
   NotificationChannel* notifications_ = nullptr;  // what this queue carries instead of requests
   bool event_idx_ = false;

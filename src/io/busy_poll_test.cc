@@ -1,11 +1,12 @@
-#include "virtiofs/busy_poll.h"
+#include "io/busy_poll.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <thread>
+#include <vector>
 
-namespace fusewire::virtiofs {
+namespace fusewire::io {
 namespace {
 
 using std::chrono::microseconds;
@@ -84,5 +85,18 @@ TEST_F(BusyPollTest, MoreWorkersAwakeThanHalfTheProcessors_DoesNotPoll) {
   for (unsigned others = 0; others < most; ++others) worker_.ends();
 }
 
+TEST_F(BusyPollTest, PartnerOnTheSameProcessor_IsWaitedForHoweverManyAreAwake) {
+  std::vector<BusyPoll> others(std::max(1U, std::thread::hardware_concurrency()), BusyPoll(kLong));
+  for (BusyPoll& other : others) other.starts();
+  BusyPoll anywhere(kLong);
+  BusyPoll here(kLong, BusyPoll::Partner::here);
+  short_sleep(anywhere);
+  short_sleep(here);
+  EXPECT_FALSE(anywhere.wait([] { return true; }));
+  EXPECT_TRUE(here.wait([] { return true; }));
+  anywhere.ends();
+  for (BusyPoll& other : others) other.ends();
+}
+
 }  // namespace
-}  // namespace fusewire::virtiofs
+}  // namespace fusewire::io

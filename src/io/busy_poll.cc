@@ -1,9 +1,9 @@
-#include "virtiofs/busy_poll.h"
+#include "io/busy_poll.h"
 
 #include <algorithm>
 #include <thread>
 
-namespace fusewire::virtiofs {
+namespace fusewire::io {
 
 void BusyPoll::woke_up() {
   starts();
@@ -25,4 +25,4 @@ void BusyPoll::pause() {
 #endif
 }
 
-}  // namespace fusewire::virtiofs
+}  // namespace fusewire::io
