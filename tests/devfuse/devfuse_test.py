@@ -11,6 +11,7 @@ failure prints every log.
 """
 
 import argparse
+import fcntl
 import os
 import shutil
 import sys
@@ -32,7 +33,12 @@ MODES = {
     "many": (["--threads=16"], "allow_other"),
     "clone": (["--threads=8", "--clone-fd"], "allow_other"),
     "writeback": (["--threads=8", "--writeback"], "allow_other"),
+    "uring": ([], "allow_other,io_uring,io_uring_q_depth=4"),
 }
+
+# The kernel's switch for FUSE over io_uring, and the lock under which it stays on (src/devfuse/server_fixture_test.h).
+URING_SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
+URING_LOCK = Path("/tmp/fusewire-enable_uring.lock")
 
 
 class Test(mounted.Test):
@@ -141,10 +147,22 @@ SCENARIOS = {
 }
 
 
-def missing_part(names):
+def keep_uring_on():
+    """Turns FUSE over io_uring on, to the end of this process. What keeps it off, or None."""
+    if not URING_SWITCH.exists():
+        return f"this kernel has no FUSE over io_uring ({URING_SWITCH})"
+    lock = os.open(URING_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    URING_SWITCH.write_text("Y")
+    return None
+
+
+def missing_part(names, mode):
     """What keeps the scenarios from running on this machine, or None."""
     if not os.access("/dev/fuse", os.F_OK):
         return "there is no /dev/fuse (the kernel's fuse module)"
+    if mode == "uring" and (missing := keep_uring_on()):
+        return missing
     for name in names:
         for program in SCENARIOS[name][2]:
             if not shutil.which(program):
@@ -175,12 +193,12 @@ def main():
         parser.error(f"modes are: {' '.join(MODES)}")
     if not options.scenarios or any(name not in SCENARIOS for name in options.scenarios):
         parser.error(f"scenarios are: {' '.join(SCENARIOS)}")
-    missing = missing_part(options.scenarios)
+    if os.geteuid() != 0:
+        become_root()
+    missing = missing_part(options.scenarios, options.mode)
     if missing:
         print(f"SKIPPED: {missing}")
         return SKIPPED
-    if os.geteuid() != 0:
-        become_root()
     sys.stdout.reconfigure(line_buffering=True)
     passed = [run_scenario(Test(name, options.mode), *SCENARIOS[name][:2], options.keep) for name in options.scenarios]
     return 0 if all(passed) else 1
