@@ -502,7 +502,8 @@ struct fuse_session* fuse_session_new_versioned(struct fuse_args* args, const st
                                                 void* userdata);
 
 /* In place of fuse_session_mount(): speaks over `fd`, which becomes the session's, with the functions in
- * `io`, which is copied. Returns 0; -errno, or EINVAL without read or writev. Since 317 with sizeof(struct
+ * `io`, which is copied; where a virtual machine is served, it listens as fuse_session_mount() does, and `io`
+ * is of no use. Returns 0; -errno, or EINVAL without read or writev. Since 317 with sizeof(struct
  * fuse_custom_io). */
 int fuse_session_custom_io_30(struct fuse_session* se, const struct fuse_custom_io* io, int fd);
 int fuse_session_custom_io_317(struct fuse_session* se, const struct fuse_custom_io* io, size_t op_size,

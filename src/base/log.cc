@@ -1,11 +1,14 @@
 #include "base/log.h"
 
+#include <fmt/format.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/sinks/syslog_sink.h>
 #include <spdlog/spdlog.h>
 #include <time.h>
 
+#include <iterator>
 #include <memory>
+#include <new>
 
 #include "base/check.h"
 #include "fusewire/result.h"
@@ -78,7 +81,23 @@ void write(Level level, std::string_view message) {
   static constexpr spdlog::level::level_enum kLevels[] = {spdlog::level::trace, spdlog::level::debug,
                                                           spdlog::level::info,  spdlog::level::warn,
                                                           spdlog::level::err,   spdlog::level::off};
-  logger()->log(kLevels[static_cast<int>(level)], spdlog::string_view_t(message.data(), message.size()));
+  try {
+    logger()->log(kLevels[static_cast<int>(level)], spdlog::string_view_t(message.data(), message.size()));
+  } catch (const std::bad_alloc&) {
+    return;  // as the header says
+  }
+}
+
+void write_formatted(Level level, std::uint64_t swallowed, fmt::string_view format, fmt::format_args args) {
+  fmt::memory_buffer line;  // has room of its own for the usual line
+  try {
+    fmt::vformat_to(std::back_inserter(line), format, args);
+    if (swallowed != 0)
+      fmt::format_to(std::back_inserter(line), " ({} more like this were not logged)", swallowed);
+  } catch (const std::bad_alloc&) {
+    return;  // as the header says
+  }
+  write(level, {line.data(), line.size()});
 }
 
 std::optional<std::uint64_t> RateLimit::allow() {

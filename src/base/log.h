@@ -1,5 +1,8 @@
 // Logging for every layer: levels, one process-wide sink (standard error or syslog), and a limiter for
 // messages that a hostile peer could repeat. Thread-safe. spdlog stays behind log.cc.
+//
+// Nothing here throws for want of memory, because that is what a message may have to say: lines of a few
+// hundred bytes need none, and a longer one for which there is none is left out.
 #pragma once
 
 #include <fmt/core.h>
@@ -26,10 +29,12 @@ bool enabled(Level level);
 void use_syslog(const std::string& ident);
 
 void write(Level level, std::string_view message);
+// Writes `format` with its arguments, and how many messages were not logged before it.
+void write_formatted(Level level, std::uint64_t swallowed, fmt::string_view format, fmt::format_args args);
 
 template <class... Args>
 void emit(Level level, fmt::format_string<Args...> format, Args&&... args) {
-  if (enabled(level)) write(level, fmt::format(format, std::forward<Args>(args)...));
+  if (enabled(level)) write_formatted(level, 0, format, fmt::make_format_args(args...));
 }
 template <class... Args>
 void trace(fmt::format_string<Args...> format, Args&&... args) {
@@ -75,10 +80,7 @@ template <class... Args>
 void emit_limited(RateLimit& limit, Level level, fmt::format_string<Args...> format, Args&&... args) {
   if (!enabled(level)) return;
   const auto swallowed = limit.allow();
-  if (!swallowed) return;
-  std::string message = fmt::format(format, std::forward<Args>(args)...);
-  if (*swallowed != 0) message += fmt::format(" ({} more like this were not logged)", *swallowed);
-  write(level, message);
+  if (swallowed) write_formatted(level, *swallowed, format, fmt::make_format_args(args...));
 }
 template <class... Args>
 void warn_limited(RateLimit& limit, fmt::format_string<Args...> format, Args&&... args) {

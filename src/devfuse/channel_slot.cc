@@ -102,10 +102,12 @@ int ChannelSlot::done_with(RequestId unique, std::span<const iovec> body) {
   for (const iovec& part : body) size += part.iov_len;
   // More parts than one system call takes, or more bytes than was asked for.
   if (body.size() >= UIO_MAXIOV || size > reply_size_) return Slot::done_with(unique, body);
-  std::vector<iovec> reply;
-  reply.reserve(body.size() + 1);
-  reply.emplace_back();
-  reply.insert(reply.end(), body.begin(), body.end());
+  static constexpr std::size_t kFew = 8;
+  std::array<iovec, kFew + 1> few;
+  std::vector<iovec> many;
+  if (body.size() > kFew) many.resize(body.size() + 1);
+  const std::span<iovec> reply = many.empty() ? std::span(few).first(body.size() + 1) : std::span(many);
+  std::ranges::copy(body, reply.begin() + 1);
   const int refused = send(reply, unique, size, 0);
   give_back();
   return refused;
@@ -139,10 +141,7 @@ std::optional<int> ChannelSlot::splice(RequestId unique, const FileRange& range)
 
 void ChannelSlot::done_without_reply() { give_back(); }
 
-void ChannelSlot::give_back() {
-  release_large_head();
-  pool_.give_back(*this);
-}
+void ChannelSlot::give_back() { pool_.give_back(*this); }
 
 SlotPool::~SlotPool() {
   for (ChannelSlot* slot : free_) delete slot;
@@ -155,6 +154,7 @@ ChannelSlot* SlotPool::take() {
       ChannelSlot* slot = free_.back();
       free_.pop_back();
       ++lent_;
+      slot->release_head();
       return slot;
     }
   }

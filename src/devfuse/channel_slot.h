@@ -3,6 +3,9 @@
 // A SlotPool lends a thread's slots, and gets each back when its request is answered, from whatever thread
 // that happens in. A slot whose request the engine has given up (Engine::abandon) belongs to whoever still
 // keeps the Call, and dies with that.
+//
+// What a request's views show (names, data) stays as it is until the thread takes its next request, even if
+// the answer comes earlier: callbacks of C programs answer, and go on.
 #pragma once
 
 #include <linux/fuse.h>
@@ -39,6 +42,9 @@ class ChannelSlot final : public Slot {
   Result<bool> receive();
   // Takes a request that somebody else has read. `request` must stay as it is until the request is answered.
   void accept(std::span<const std::byte> request);
+
+  // For the pool, before it lends the slot again: the end of the last request's views.
+  void release_head() { release_large_head(); }
 
   // The room for a request.
   std::span<std::byte> room() const { return {request_data_, request_room_}; }

@@ -1,8 +1,9 @@
 // Server: the threads that take requests from /dev/fuse, have the engine serve them, and send the answers.
 //
 // Begins with one thread, which is run()'s caller. Whenever a thread takes a request while no other one
-// waits, one more is started, up to max_threads; none is ended before the end. Idle threads sleep so that a
-// request wakes one of them. With clone_fd each thread has a channel of its own.
+// waits, one more is started, up to max_threads; they are kept, but for those above max_idle_threads that had
+// nothing to do for a while. Idle threads sleep so that a request wakes one of them, after a short while
+// awake where that pays (io/busy_poll.h). With clone_fd each thread has a channel of its own.
 //
 // The end comes by stop(), or by the kernel: unmounted, or the connection aborted. Requests that are still
 // being served then are waited for a while; those that are not answered even so are given up, and answering
@@ -14,12 +15,12 @@
 
 #include <atomic>
 #include <chrono>
+#include <climits>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <span>
 #include <thread>
 #include <vector>
 
@@ -34,6 +35,7 @@ namespace fusewire::devfuse {
 
 struct ServerOptions {
   unsigned max_threads = 10;
+  unsigned max_idle_threads = UINT_MAX;
   bool clone_fd = false;
   bool splice = true;         // large parts of files as replies go through a pipe
   std::size_t max_write = 0;  // 0: as much as the kernel lets one request have
@@ -41,10 +43,13 @@ struct ServerOptions {
   std::optional<uid_t> only_user{};
   bool io_uring = false;              // where it cannot be, one line in the log says why
   unsigned io_uring_queue_depth = 8;  // requests that one processor's queue serves at once
-  // How long a queue's thread waits awake for the next request; 0: not at all.
-  std::chrono::microseconds io_uring_busy_poll{50};
   // How long unanswered requests are waited for at the end.
   std::chrono::milliseconds grace{5000};
+  // How long a thread waits awake for the next request; 0: not at all.
+  std::chrono::microseconds busy_poll{50};
+  // The end of run() is not the end of the file system: what is unanswered stays so, and run() may be called
+  // again, after resume(). The end comes with the server's.
+  bool resumable = false;
 };
 
 class Server {
@@ -69,8 +74,15 @@ class Server {
   ~Server();
 
   // Serves until the end, which is also the file system's: FileSystem::destroy has been called on return.
-  // Once only.
+  // Once only. (Both: unless it is resumable.)
   Ending run();
+  // Between two calls of run(): forgets that the last one was stopped; and takes new numbers of threads, and
+  // clone_fd, from `options`.
+  void resume();
+  void set_threads(const ServerOptions& options);
+  // Closes the kernel's connection while run() is not running, though requests may still be unanswered:
+  // answering them does nothing any more.
+  void disconnect();
   // For Ending::failed.
   Errno error() const { return Errno{error_.load()}; }
   // Makes run() end, now or as soon as it begins. From any thread; async-signal-safe.
@@ -92,14 +104,25 @@ class Server {
   void decide_on_uring();
   Engine::Transport transport() const;
   // How many requests are not answered.
-  std::size_t lent(std::span<Worker* const> workers) const;
+  std::size_t lent() const;
   // One more thread, if none waits and there may be one.
   void want_thread();
+  // A worker without a thread, an old one or a new one; with the lock.
+  Result<Worker*> spare_worker();
   void serve(Worker& worker);
-  // Takes and serves one request; false when there is none. The end, if this is it, is set.
+  // Takes one request into worker.slot; false when there is none. The end, if this is it, is set.
+  bool receive(Worker& worker);
+  // Serves what receive() took.
+  void serve_received(Worker& worker);
   bool serve_one(Worker& worker);
-  // Sleeps until there may be something to do.
+  // Waits awake, for a short time at most; whether something came.
+  bool poll_awake(Worker& worker);
+  // Sleeps until there may be something to do, or the thread is one too many.
   void wait(Worker& worker);
+  // Whether this idle thread is one too many; it is counted out then.
+  bool is_surplus(Worker& worker);
+  // The file system's end. Requests that are not answered in time are given up.
+  void finish();
   void read_failed(int error);
   void end(Ending why);
   bool ending() const { return ending_.load(std::memory_order_acquire); }

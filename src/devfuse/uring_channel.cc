@@ -19,12 +19,16 @@ Result<std::unique_ptr<UringChannel>> UringChannel::create(Engine& engine, const
   return channel;
 }
 
-void UringChannel::begin() {
-  for (const auto& queue : queues_) queue->begin();
+void UringChannel::serve() {
+  for (const auto& queue : queues_) queue->serve();
 }
 
-void UringChannel::drain() {
-  for (const auto& queue : queues_) queue->drain();
+void UringChannel::pause(bool end_waits) {
+  for (const auto& queue : queues_) queue->pause(end_waits);
+}
+
+void UringChannel::close() {
+  for (const auto& queue : queues_) queue->close();
 }
 
 std::size_t UringChannel::lent() const {

@@ -2,8 +2,8 @@
 // (uring_queue.h). INIT, FORGET and INTERRUPT still come by reading /dev/fuse, and notifications go out by
 // writing to it.
 //
-// create() before INIT is answered, begin() right after an answer that says FUSE_OVER_IO_URING: from then on
-// the kernel sends nothing by /dev/fuse, and what it has to send waits until all queues are there.
+// create() before INIT is answered, serve() right after an answer that says FUSE_OVER_IO_URING: from then on
+// the kernel sends no other requests by /dev/fuse, and what it has to send waits until all queues are there.
 #pragma once
 
 #include <cstddef>
@@ -22,9 +22,10 @@ class UringChannel {
   // UringQueue::start.
   static Result<std::unique_ptr<UringChannel>> create(Engine& engine, const UringQueueSettings& like);
 
-  void begin();
   // See UringQueue.
-  void drain();
+  void serve();
+  void pause(bool end_waits);
+  void close();
   std::size_t lent() const;
 
  private:

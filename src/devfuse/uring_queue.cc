@@ -39,7 +39,7 @@ UringQueue::UringQueue(Engine& engine, UringQueueSettings settings)
   ring_.ring_fd = -1;
 }
 
-UringQueue::~UringQueue() { finish(); }
+UringQueue::~UringQueue() { close(); }
 
 Result<void> UringQueue::start() {
   wake_event_ = UniqueFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -74,6 +74,7 @@ Result<void> UringQueue::set_up() {
     for (unsigned index = 0; index < settings_.depth; ++index)
       home_.push_back(std::make_unique<UringEntry>(*this, index, settings_.payload_room));
     answered_.reserve(settings_.depth);
+    kept_.reserve(settings_.depth);
   } catch (const std::bad_alloc&) {
     return fail(ENOMEM);
   }
@@ -104,27 +105,38 @@ void UringQueue::enter(Phase phase) {
   }
 }
 
-void UringQueue::begin() { enter(Phase::serving); }
+void UringQueue::serve() {
+  {
+    const std::lock_guard lock(mutex_);
+    paused_ = false;
+  }
+  enter(Phase::serving);
+}
 
-void UringQueue::drain() {
-  enter(Phase::draining);
+void UringQueue::pause(bool end_waits) {
+  enter(Phase::paused);
   std::unique_lock lock(mutex_);
-  while (!changed_.wait_for(lock, kAskAgain, [this] { return drained_; })) {
+  while (!changed_.wait_for(lock, kAskAgain, [this] { return paused_; })) {
+    if (!end_waits) continue;
     lock.unlock();
     engine_.end_waits(settings_.number);
     lock.lock();
   }
 }
 
-void UringQueue::finish() {
+void UringQueue::close() {
   if (!thread_.joinable()) return;
-  enter(Phase::finished);
+  enter(Phase::closed);
   thread_.join();
+  const std::lock_guard lock(mutex_);
+  closed_ = true;
+  for (UringEntry* entry : std::exchange(answered_, {})) take_back(*entry);
 }
 
 void UringQueue::answer(UringEntry& entry) {
   if (queue_of_this_thread == this) return send_answer(entry);
   const std::lock_guard lock(mutex_);
+  if (closed_) return take_back(entry);
   answered_.push_back(&entry);
   if (answered_.size() > 1) return;  // the thread has not come to the others yet
   const std::uint64_t one = 1;
@@ -134,7 +146,7 @@ void UringQueue::answer(UringEntry& entry) {
 }
 
 void UringQueue::run() {
-  while (reached_ != Phase::finished) {
+  while (reached_ != Phase::closed) {
     wait();
     look_for_completions();
     send_answers_of_others();
@@ -169,19 +181,22 @@ bool UringQueue::is_ready() const {
 void UringQueue::follow_phase() {
   const Phase wanted = phase_.load(std::memory_order_acquire);
   if (wanted == reached_) return;
-  const Phase before = std::exchange(reached_, wanted);
+  reached_ = wanted;
   if (wanted == Phase::serving) {
-    work_ = engine_.thread_work();
-    if (work_) watch(work_->event_fd(), kFileSystemWork);
-    for (const auto& entry : home_) command(*entry, UringOperation::register_entry);
+    if (!std::exchange(registered_, true)) join_connection();
+    for (const std::size_t index : std::exchange(kept_, {})) serve_entry(index);
+    return;
   }
-  if (wanted == Phase::draining || (wanted == Phase::finished && before != Phase::draining)) {
-    engine_.end_waits(settings_.number);
-    if (work_) work_->finish_all();
-    const std::lock_guard lock(mutex_);
-    drained_ = true;
-    changed_.notify_all();
-  }
+  if (work_) work_->finish_all();
+  const std::lock_guard lock(mutex_);
+  paused_ = true;
+  changed_.notify_all();
+}
+
+void UringQueue::join_connection() {
+  work_ = engine_.thread_work();
+  if (work_) watch(work_->event_fd(), kFileSystemWork);
+  for (const auto& entry : home_) command(*entry, UringOperation::register_entry);
 }
 
 void UringQueue::look_for_completions() {
@@ -206,9 +221,8 @@ void UringQueue::on_completion(const io_uring_cqe& completion) {
 
 void UringQueue::on_entry(std::size_t index, int result) {
   if (result == 0) {
-    // One that comes now is ended with the connection.
-    if (reached_ == Phase::serving) serve(index);
-    return;
+    if (reached_ != Phase::serving) return kept_.push_back(index);
+    return serve_entry(index);
   }
   // The connection has gone: the kernel has no use for the entry any more.
   if (result == -ENOTCONN || result == -ECONNABORTED || result == -ECANCELED) return;
@@ -218,7 +232,7 @@ void UringQueue::on_entry(std::size_t index, int result) {
   if (!std::exchange(refused_, true)) settings_.on_refusal(Errno{-result});
 }
 
-void UringQueue::serve(std::size_t index) {
+void UringQueue::serve_entry(std::size_t index) {
   lent_.fetch_add(1, std::memory_order_relaxed);  // SAFETY: read only when nothing is lent any more
   UringEntry* entry = home_[index].release();
   try {
@@ -246,8 +260,12 @@ void UringQueue::send_answers_of_others() {
 }
 
 void UringQueue::send_answer(UringEntry& entry) {
-  home_[entry.index()].reset(&entry);
   command(entry, UringOperation::commit_and_fetch);
+  take_back(entry);
+}
+
+void UringQueue::take_back(UringEntry& entry) {
+  home_[entry.index()].reset(&entry);
   lent_.fetch_sub(1, std::memory_order_release);
 }
 

@@ -5,7 +5,8 @@
 // The kernel puts a request into the queue of the processor that it was made on. The thread stays on that
 // processor, where it needs no other one to be woken.
 //
-// start(), begin(), drain() and finish() in this order, from one thread that is not the queue's.
+// start() first, then serve() and pause() in turns, and close() at last, from one thread at a time that is
+// not the queue's.
 #pragma once
 
 #include <liburing.h>
@@ -48,26 +49,28 @@ class UringQueue {
   UringQueue(Engine& engine, UringQueueSettings settings);
   UringQueue(const UringQueue&) = delete;
   UringQueue& operator=(const UringQueue&) = delete;
-  // finish()
+  // No request may be on loan, but those that are given up.
   ~UringQueue();
 
   // Makes thread, ring and entries. Errors: those of io_uring_setup(2), EPERM and ENOSYS among them; ENOMEM.
   Result<void> start();
-  // Gives the entries to the kernel, which has just had the answer to INIT.
-  void begin();
-  // Has the thread serve no further requests; answers still go out. Ends what waits in handlers. Returns when
-  // the thread is not inside Engine::submit any more.
-  void drain();
+  // Has the thread serve requests. The first time, which is right after the answer to INIT, the kernel gets
+  // the entries.
+  void serve();
+  // Has the thread serve no further requests; answers still go out, and what comes is kept for serve().
+  // Returns when the thread is not inside Engine::submit any more. `end_waits`: what waits in handlers is to
+  // end.
+  void pause(bool end_waits);
   // How many requests are not answered, or their answers not sent yet.
   std::size_t lent() const { return lent_.load(); }
-  // Ends the thread. No request may be on loan, but those that are given up.
-  void finish();
+  // Ends the thread, and lets go of /dev/fuse. Answers that come later are not sent.
+  void close();
 
   // For UringEntry: its answer is ready. From any thread.
   void answer(UringEntry& entry);
 
  private:
-  enum class Phase : std::uint8_t { waiting, serving, draining, finished };
+  enum class Phase : std::uint8_t { waiting, serving, paused, closed };
   // What a completion belongs to: an entry's index, or one of these.
   static constexpr std::uint64_t kWakeUp = UINT64_MAX;
   static constexpr std::uint64_t kFileSystemWork = UINT64_MAX - 1;
@@ -81,12 +84,14 @@ class UringQueue {
   void wait();
   bool is_ready() const;
   void follow_phase();
+  void join_connection();
   void look_for_completions();
   void on_completion(const io_uring_cqe& completion);
   void on_entry(std::size_t index, int result);
-  void serve(std::size_t index);
+  void serve_entry(std::size_t index);
   void send_answers_of_others();
   void send_answer(UringEntry& entry);
+  void take_back(UringEntry& entry);
   void command(UringEntry& entry, UringOperation operation);
   void watch(int fd, std::uint64_t data);
 
@@ -98,8 +103,10 @@ class UringQueue {
   std::atomic<Phase> phase_{Phase::waiting};
   std::atomic<std::size_t> lent_{0};
 
-  // The thread's own.
+  // The thread's own, as long as there is one.
   std::vector<std::unique_ptr<UringEntry>> home_;  // null: on loan
+  std::vector<std::size_t> kept_;                  // that came in a pause
+  bool registered_ = false;
   std::unique_ptr<ThreadWork> work_;
   io::BusyPoll awake_;
   Phase reached_ = Phase::waiting;
@@ -107,7 +114,8 @@ class UringQueue {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  bool drained_ = false;
+  bool paused_ = false;
+  bool closed_ = false;
   std::vector<UringEntry*> answered_;  // by other threads
 };
 

@@ -4,9 +4,11 @@
 
 #include <atomic>
 #include <cerrno>
+#include <new>
 #include <utility>
 
 #include "base/check.h"
+#include "base/log.h"
 
 namespace fusewire::io {
 namespace {
@@ -17,6 +19,16 @@ thread_local Ring* ring_of_this_thread = nullptr;
 // meanwhile. The flag in the ring says that there are some.
 constexpr unsigned kWorkWhenAsked =
     IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+
+// `done` may start another operation.
+void finish(Ring::Done& done, int result) {
+  try {
+    done(result);
+  } catch (const std::bad_alloc&) {
+    static log::RateLimit limit;
+    log::warn_limited(limit, "out of memory after an operation of io_uring; one request failed");
+  }
+}
 
 }  // namespace
 
@@ -93,7 +105,7 @@ bool Ring::take_completions() {
     const int result = completion->res;
     io_uring_cqe_seen(&ring_, completion);
     --in_flight_;
-    (*done)(result);  // may start another
+    finish(*done, result);
   }
   return any;
 }

@@ -35,12 +35,13 @@ fuse_session::fuse_session(const Operations& ops, void* data, SessionOptions ses
   }
 }
 
-// The engine goes first: it ends what is in flight, and the file system.
+// What is in flight ends first, and the file system, with the servers or with the engine.
 fuse_session::~fuse_session() {
   if (engine != nullptr) {
     engine->set_notification_channel(nullptr);
     engine->set_backing_channel(nullptr);
   }
+  servers_.clear();
   engine.reset();
 }
 
@@ -50,6 +51,7 @@ void fuse_session::end(int why) {
   const std::uint64_t one = 1;
   // The counter can only be full, and then it is readable already.
   [[maybe_unused]] const ssize_t written = write(end_event_.get(), &one, sizeof one);
+  if (devfuse::Server* present = server_.load()) present->stop();
 }
 
 void fuse_session::reset() {
@@ -57,6 +59,34 @@ void fuse_session::reset() {
   [[maybe_unused]] const ssize_t got = read(end_event_.get(), &count, sizeof count);
   error_.store(0);
   ended_.store(false, std::memory_order_release);
+  if (devfuse::Server* present = server_.load()) present->resume();
+}
+
+Result<devfuse::Server*> fuse_session::server(const devfuse::ServerOptions& wanted) {
+  if (devfuse::Server* present = server_.load()) {
+    present->set_threads(wanted);
+    return present;
+  }
+  auto made = make_server(wanted);
+  if (!made) return fail(made.error().value);
+  servers_.push_back(std::move(*made));
+  server_.store(servers_.back().get());
+  if (ended()) servers_.back()->stop();
+  return servers_.back().get();
+}
+
+Result<std::unique_ptr<devfuse::Server>> fuse_session::make_server(devfuse::ServerOptions wanted) {
+  wanted.max_write = kMaxWrite;
+  wanted.resumable = true;
+  if (options.mount.allow_root) wanted.only_user = owner;
+  UniqueFd own(fcntl(device->fd(), F_DUPFD_CLOEXEC, 3));
+  if (!own) return fail_errno();
+  auto adopted = devfuse::Channel::adopt(std::move(own));
+  if (!adopted) return fail(adopted.error().value);
+  auto made = devfuse::Server::create(*engine, std::move(*adopted), wanted);
+  // Programs expect the errors of libfuse: an aborted connection is like an unmounted one.
+  engine->set_transport({.max_write = kMaxWrite, .abort_error = false});
+  return made;
 }
 
 std::shared_ptr<Notifier> fuse_session::notifier() {
@@ -134,12 +164,15 @@ int fuse_session::mount(const char* mountpoint) {
 
 void fuse_session::unmount() {
   listener.reset();
-  // Closed first: nobody waits for an answer then.
+  // Closed first: nobody waits for an answer then. A loop that still runs serves until the mount has gone.
   if (device) {
     channel.use(-1);
     engine->set_backing_channel(nullptr);
     backing_files.reset();
     device.reset();
+  }
+  if (!looping.load()) {
+    if (devfuse::Server* present = server_.exchange(nullptr)) present->disconnect();
   }
   if (!mounted) return;
   if (const auto done = mounted->unmount(devfuse::Mount::Mode::lazy); !done) failed(done.error());
@@ -188,6 +221,8 @@ int fuse_session_custom_io_317(struct fuse_session* se, const struct fuse_custom
     return -EINVAL;
   }
   se->custom_fd = UniqueFd(fd);
+  // A guest takes the place of the program's own transport, as it does that of a mount.
+  if (se->serves_guest()) return se->mount(nullptr) == 0 ? 0 : -EIO;
   se->channel.use(fd, own, se->userdata);
   return 0;
 }

@@ -12,10 +12,12 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "devfuse/backing_channel.h"
 #include "devfuse/channel.h"
 #include "devfuse/mount.h"
+#include "devfuse/server.h"
 #include "fuse/engine.h"
 #include "fusewire/notifier.h"
 #include "fusewire/unique_fd.h"
@@ -37,8 +39,9 @@ struct fuse_pollhandle {
 
 struct fuse_session {
  public:
-  // Room for the largest message: 1 MiB of data and what stands before it.
-  static constexpr std::size_t kMessageSize = (std::size_t{1} << 20) + 4096;
+  // The most data in one request, and room for the message that it comes in.
+  static constexpr std::size_t kMaxWrite = std::size_t{1} << 20;
+  static constexpr std::size_t kMessageSize = kMaxWrite + 4096;
 
   fuse_session(const fusewire::libfuse::Operations& ops, void* data,
                fusewire::libfuse::SessionOptions session_options);
@@ -65,6 +68,9 @@ struct fuse_session {
   int mount(const char* mountpoint);
   void unmount();
 
+  // What serves the mounted device, made by the first loop; stays for the threads of later ones.
+  fusewire::Result<fusewire::devfuse::Server*> server(const fusewire::devfuse::ServerOptions& wanted);
+
   const fusewire::libfuse::Operations operations;
   // Filled in before the first request.
   fusewire::libfuse::VariantOperations variant;
@@ -78,6 +84,7 @@ struct fuse_session {
   std::unique_ptr<fusewire::libfuse::KnownIds> known_ids;
   std::optional<fusewire::vhost_user::Listener> listener;
 
+  std::atomic<bool> looping{false};  // on the device
   // The first channel of the mount, or what stands in its place.
   fusewire::libfuse::MessageChannel channel;
   std::optional<fusewire::devfuse::Channel> device;
@@ -93,7 +100,13 @@ struct fuse_session {
  private:
   int adopt_mount(const std::string& number);
   int use_device(fusewire::devfuse::Channel made);
+  fusewire::Result<std::unique_ptr<fusewire::devfuse::Server>> make_server(
+      fusewire::devfuse::ServerOptions wanted);
 
+  // One for each mount, kept to the session's end: requests of an old one may still be unanswered, and a
+  // signal handler may just be stopping it.
+  std::vector<std::unique_ptr<fusewire::devfuse::Server>> servers_;
+  std::atomic<fusewire::devfuse::Server*> server_{nullptr};  // the present mount's
   fusewire::UniqueFd end_event_;
   std::atomic<bool> ended_{false};
   std::atomic<int> error_{0};

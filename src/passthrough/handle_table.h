@@ -5,8 +5,6 @@
 // A request that found an entry keeps it alive, also while another request releases it. Thread-safe.
 #pragma once
 
-#include <absl/container/flat_hash_map.h>
-
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -16,6 +14,7 @@
 #include <utility>
 
 #include "fusewire/wire.h"
+#include "passthrough/steady_table.h"
 
 namespace fusewire::passthrough {
 
@@ -26,6 +25,7 @@ class HandleTable {
     const FileHandle handle{next_.fetch_add(1, std::memory_order_relaxed)};
     Shard& shard = shard_of(handle);
     const std::lock_guard lock(shard.mutex);
+    make_room(shard.entries);
     shard.entries[handle.get()] = std::move(entry);
     return handle;
   }
@@ -73,7 +73,7 @@ class HandleTable {
   static constexpr std::size_t kShards = 16;
   struct alignas(64) Shard {
     mutable std::mutex mutex;
-    absl::flat_hash_map<std::uint64_t, std::shared_ptr<T>> entries;
+    SteadyMap<std::uint64_t, std::shared_ptr<T>> entries;
   };
 
   Shard& shard_of(FileHandle handle) { return shards_[handle.get() % kShards]; }

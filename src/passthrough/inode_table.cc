@@ -15,7 +15,7 @@ std::size_t InodeTable::Hash::operator()(const Identity& identity) const {
 
 InodeTable::InodeTable() {
   for (Shard& shard : shards_)
-    shard.inodes = absl::flat_hash_set<std::uint32_t, Hash, Equal>(0, Hash{&slab_}, Equal{&slab_});
+    shard.inodes = SteadySet<std::uint32_t, Hash, Equal>(0, Hash{&slab_}, Equal{&slab_});
 }
 
 InodePtr InodeTable::hold(Inode& inode) {
@@ -87,6 +87,7 @@ Result<InodePtr> InodeTable::enter(Shard& locked, Inode& place, const struct sta
   place.type_ = static_cast<std::uint8_t>((stat.stx_mode & S_IFMT) >> Inode::kTypeShift);
   place.mount_ = std::move(reach.mount);
   if (reach.path_fd && !place.install(reach.path_fd)) return fail(ENFILE);
+  make_room(locked.inodes);
   locked.inodes.insert(InodeSlab::number_of(place));
   place.lookups_ = 1;
   place.entered_ = clock_.fetch_add(1, std::memory_order_acq_rel);

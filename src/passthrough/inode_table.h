@@ -13,8 +13,6 @@
 // Thread-safe. Makes no system calls under its locks (InodeSlab says which one is an exception).
 #pragma once
 
-#include <absl/container/flat_hash_set.h>
-
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -24,6 +22,7 @@
 
 #include "passthrough/inode.h"
 #include "passthrough/inode_slab.h"
+#include "passthrough/steady_table.h"
 
 namespace fusewire::passthrough {
 
@@ -109,7 +108,7 @@ class InodeTable {
   static constexpr int kShardShift = 64 - 6;
   struct alignas(64) Shard {
     std::mutex mutex;
-    absl::flat_hash_set<std::uint32_t, Hash, Equal> inodes;
+    SteadySet<std::uint32_t, Hash, Equal> inodes;
   };
 
   Shard& shard_of(const Identity& identity) { return shards_[Hash()(identity) >> kShardShift]; }

@@ -38,6 +38,7 @@ Result<LockTable::Lease> LockTable::lease(NodeId node, LockOwner owner, FileHand
   auto fresh = std::make_unique<Owner>(Owner{.id = owner, .handle = handle, .fd = std::move(*fd)});
 
   const std::scoped_lock lock(mutex_);
+  make_room(nodes_);
   Owners& owners = nodes_[node.get()];
   // Another request of the same owner may have been quicker; its descriptor may hold locks already.
   const auto quicker = std::ranges::find(owners, owner, &Owner::id);

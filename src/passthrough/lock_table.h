@@ -10,8 +10,6 @@
 // threads of a process. flock(2) locks are not in here: they belong to OpenFile::fd.
 #pragma once
 
-#include <absl/container/flat_hash_map.h>
-
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -24,6 +22,7 @@
 #include "fusewire/unique_fd.h"
 #include "fusewire/wire.h"
 #include "passthrough/lock_waiters.h"
+#include "passthrough/steady_table.h"
 
 namespace fusewire::passthrough {
 
@@ -81,7 +80,7 @@ class LockTable {
   void give_back(NodeId node, Owner& owner, bool holds_lock);
 
   std::mutex mutex_;
-  absl::flat_hash_map<std::uint64_t, Owners> nodes_;
+  SteadyMap<std::uint64_t, Owners> nodes_;
   std::atomic<std::size_t> size_{0};
   LockWaiters waiters_;
 };

@@ -21,6 +21,7 @@ MountTable::~MountTable() {
 
 MountRef MountTable::of(MountId id) {
   const std::lock_guard lock(mutex_);
+  make_room(mounts_);
   auto& mount = mounts_[id];
   if (!mount) mount.reset(new Mount(*this, id));
   // SAFETY: relaxed, as a new user needs to see nothing that other users did.

@@ -5,7 +5,6 @@
 // Thread-safe. Mounts live as long as their table: there are only as many as the host has had at a time.
 #pragma once
 
-#include <absl/container/flat_hash_map.h>
 #include <sys/types.h>
 
 #include <atomic>
@@ -17,6 +16,7 @@
 #include "fusewire/result.h"
 #include "fusewire/unique_fd.h"
 #include "passthrough/proc_self_fd.h"
+#include "passthrough/steady_table.h"
 
 namespace fusewire::passthrough {
 
@@ -95,7 +95,7 @@ class MountTable {
   void drop_user(Mount& mount);
 
   std::mutex mutex_;
-  absl::flat_hash_map<MountId, std::unique_ptr<Mount>> mounts_;
+  SteadyMap<MountId, std::unique_ptr<Mount>> mounts_;
 };
 
 }  // namespace fusewire::passthrough

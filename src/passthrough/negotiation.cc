@@ -21,8 +21,8 @@ std::uint32_t new_generation() {
 
 // What costs nothing and is always right for a directory of the host.
 void want_basics(Negotiation& negotiation) {
-  for (const Cap cap : {Cap::async_read, Cap::big_writes, Cap::max_pages, Cap::init_ext, Cap::atomic_o_trunc,
-                        Cap::parallel_dirops, Cap::async_dio, Cap::export_support, Cap::create_supp_group})
+  for (const Cap cap : {Cap::async_read, Cap::big_writes, Cap::max_pages, Cap::init_ext, Cap::parallel_dirops,
+                        Cap::async_dio, Cap::export_support, Cap::create_supp_group})
     negotiation.want(cap);
 }
 
@@ -63,9 +63,11 @@ Result<void> PassthroughFs::init(Negotiation& negotiation) {
       log::info("the kernel reads and writes no files itself here (FUSE_PASSTHROUGH)");
     }
   }
-  // With it the kernel leaves the bits to us, who do not see the writes to backing files.
+  // With killpriv_v2 the kernel leaves set-user-ID bits to us, who do not see the writes to backing files.
+  // Without it, it clears them itself, but not when O_TRUNC is a matter of OPEN.
   if (config_.killpriv_v2 && negotiated_.backing_files == nullptr)
     negotiated_.killpriv_v2 = negotiation.want(Cap::handle_killpriv_v2);
+  if (negotiated_.killpriv_v2) negotiation.want(Cap::atomic_o_trunc);
   if (config_.writeback) {
     negotiated_.writeback = negotiation.want(Cap::writeback_cache);
     if (!negotiated_.writeback) log::warn("the guest's kernel has no writeback cache (FUSE_WRITEBACK_CACHE)");

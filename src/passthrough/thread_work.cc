@@ -1,5 +1,7 @@
 // What goes on in a queue's thread besides the calls: the reads in its io_uring.
 #include <atomic>
+#include <cerrno>
+#include <new>
 #include <utility>
 
 #include "base/log.h"
@@ -28,11 +30,17 @@ class RingWork final : public ThreadWork {
 
 std::unique_ptr<ThreadWork> PassthroughFs::thread_work() {
   if (config_.thread_pool_size == 0) return nullptr;  // each queue waits itself
-  auto ring = io::Ring::create(kRingEntries);
-  if (ring) return std::make_unique<RingWork>(std::move(*ring));
+  Errno error{ENOMEM};  // for want of memory; there is a way without a ring, too
+  try {
+    auto ring = io::Ring::create(kRingEntries);
+    if (ring) return std::make_unique<RingWork>(std::move(*ring));
+    error = ring.error();
+  } catch (const std::bad_alloc&) {
+    error = Errno{ENOMEM};
+  }
   static std::atomic_flag said;
   if (!said.test_and_set())
-    log::info("no io_uring ({}): reads that miss the page cache go to threads", to_string(ring.error()));
+    log::info("no io_uring ({}): reads that miss the page cache go to threads", to_string(error));
   return nullptr;
 }
 

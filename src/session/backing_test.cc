@@ -15,6 +15,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <mutex>
 #include <thread>
 
@@ -222,21 +223,32 @@ TEST_F(BackingTest, ManyOpens_OfOneFile_AtOnce) {
   EXPECT_EQ(fs_->seen(FUSE_READ), 0);
 }
 
-TEST_F(BackingTest, WriteByAUser_ClearsSetUserId) {
+TEST_F(BackingTest, WriteOrTruncationByAUser_ClearsSetUserId) {
   ASSERT_NO_FATAL_FAILURE(start());
   if (IsSkipped()) return;
   std::ofstream(share() / "file") << "content";
   ASSERT_EQ(chmod((share() / "file").c_str(), 06777), 0);
   ASSERT_EQ(chmod(top_.c_str(), 0755), 0);
   const UniqueFd file = open_file(mounted() / "file", O_WRONLY);
-  // The capability that lets the bits stay is the thread's.
-  std::thread([&] {
-    ASSERT_EQ(setfsuid(1000), 0);
-    EXPECT_EQ(pwrite(file.get(), "C", 1, 0), 1);
-  }).join();
-  struct stat status{};
-  ASSERT_EQ(stat((share() / "file").c_str(), &status), 0);
-  EXPECT_EQ(status.st_mode & 07777, 0777u);
+  const auto as_user = [](const std::function<void()>& what) {
+    // The capability that lets the bits stay is the thread's.
+    std::thread([&] {
+      setfsuid(1000);
+      what();
+    }).join();
+  };
+  const auto mode = [this] {
+    struct stat status{};
+    EXPECT_EQ(stat((share() / "file").c_str(), &status), 0);
+    return status.st_mode & 07777;
+  };
+  ASSERT_EQ(pwrite(file.get(), "C", 1, 0), 1);
+  EXPECT_EQ(mode(), 06777u) << "root may";
+  as_user([&] { EXPECT_EQ(pwrite(file.get(), "C", 1, 0), 1); });
+  EXPECT_EQ(mode(), 0777u);
+  ASSERT_EQ(chmod((mounted() / "file").c_str(), 06777), 0);
+  as_user([&] { open_file(mounted() / "file", O_WRONLY | O_TRUNC); });
+  EXPECT_EQ(mode(), 0777u);
   EXPECT_EQ(fs_->seen(FUSE_WRITE), 0);
 }
 

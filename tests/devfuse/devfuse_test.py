@@ -33,6 +33,7 @@ MODES = {
     "many": (["--threads=16"], "allow_other"),
     "clone": (["--threads=8", "--clone-fd"], "allow_other"),
     "writeback": (["--threads=8", "--writeback"], "allow_other"),
+    "backing": (["--threads=8", "--backing"], "allow_other"),
     "uring": ([], "allow_other,io_uring,io_uring_q_depth=4"),
 }
 

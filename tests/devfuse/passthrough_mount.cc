@@ -72,6 +72,7 @@ std::expected<Options, std::string> parse(int argc, const char* const* argv) {
   app.add_option("--grace", grace);
   app.add_option("--cache", options.config.cache)->transform(CLI::CheckedTransformer(policies));
   app.add_flag("--writeback", options.config.writeback);
+  app.add_flag("--backing", options.config.backing_files);
   app.add_flag("--flat", options.flat);
   app.add_option("--never-answer", options.never_answered);
   app.add_option("positions", positions)->expected(2)->required();

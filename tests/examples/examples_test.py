@@ -11,12 +11,14 @@ import argparse
 import contextlib
 import errno
 import fcntl
+import mmap
 import os
 import select
 import signal
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "mount"))
@@ -227,6 +229,29 @@ def passthrough(test):
     example.finish()
 
 
+def kernel_has_backing_files():
+    return tuple(int(part) for part in os.uname().release.split(".")[:2]) >= (6, 9)
+
+
+def backing(test):
+    """The kernel reads the file itself on a mount, and by requests over a socket."""
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as source:  # no stacked file system, as the work folder may be on
+        data = os.urandom(300_001)
+        source.write(data)
+        source.flush()
+        example = Example(test, f"--source={source.name}")
+        file = example.folder / "file"
+        expect_equal(file.read_bytes(), data, "the file")
+        with open(file, "rb") as opened, open(file, "rb") as again:
+            with mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+                expect_equal(mapped[:], data, "the mapped file")
+            expect_equal(os.pread(again.fileno(), 5, 300_000), data[300_000:], "its end")
+        expect_error(errno.EACCES, open, file, "r+b")
+        reads = int((example.folder / "reads").read_text())
+        expect((reads == 0) == (WAY == "mount" and kernel_has_backing_files()), f"{reads} reads came to the example")
+        example.finish()
+
+
 def async_(test):
     example = Example(test)
     mail = example.folder / "mail"
@@ -326,7 +351,7 @@ def ioctl(test):
     example.finish()
 
 
-SCENARIOS = {"hello": hello, "memory": memory, "passthrough": passthrough, "async": async_, "invalidate": invalidate,
+SCENARIOS = {"hello": hello, "memory": memory, "passthrough": passthrough, "backing": backing, "async": async_, "invalidate": invalidate,
              "poll": poll, "ioctl": ioctl, "endings": endings}
 
 

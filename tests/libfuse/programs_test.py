@@ -36,6 +36,15 @@ class Settings:
     link = []  # more for the linker
     environment = {}  # and for the programs
 
+    @classmethod
+    def use_sanitizers(cls):
+        """Their runtime has to come before everything else, in programs that know nothing of it. What those leak is
+        theirs."""
+        runtime = [subprocess.run(["gcc", f"-print-file-name={name}.so"], capture_output=True, text=True,
+                                  check=True).stdout.strip() for name in ("libasan", "libubsan")]
+        cls.link = ["-Wl,--unresolved-symbols=ignore-in-shared-libs"]
+        cls.environment = {"LD_PRELOAD": ":".join(runtime), "ASAN_OPTIONS": "detect_leaks=0"}
+
 
 def mounted(path):
     with open("/proc/self/mounts", encoding="utf-8") as table:
@@ -464,12 +473,7 @@ def main():
     Settings.include, Settings.lib, Settings.mount = (Path(path).resolve() for path in (
         arguments.include, arguments.lib, arguments.mount))
     if arguments.sanitized:
-        # Their runtime has to come before everything else, in programs that know nothing of it. What those leak is
-        # theirs.
-        runtime = [subprocess.run(["gcc", f"-print-file-name={name}.so"], capture_output=True, text=True,
-                                  check=True).stdout.strip() for name in ("libasan", "libubsan")]
-        Settings.link = ["-Wl,--unresolved-symbols=ignore-in-shared-libs"]
-        Settings.environment = {"LD_PRELOAD": ":".join(runtime), "ASAN_OPTIONS": "detect_leaks=0"}
+        Settings.use_sanitizers()
     if os.geteuid() != 0:
         print("mounting needs root", file=sys.stderr)
         return SKIPPED

@@ -190,6 +190,8 @@ int usage() {
       "       guest-probe fill FILE SIZE SEED    write SIZE bytes made from SEED\n"
       "       guest-probe hammer DIR STOP_FILE   write and verify until STOP_FILE exists\n"
       "       guest-probe make-tree DIR FILES    make a tree of so many small files\n"
+      "       guest-probe counter FILE           the commands of examples/ioctl.cc\n"
+      "       guest-probe poll FILE              poll for input, without waiting\n"
       "       guest-probe true                   succeed\n",
       stderr);
   return 2;
@@ -218,6 +220,8 @@ int main(int argc, char** argv) {
   if (verb == "hammer" && argc == 4) return probe::hammer(argv[2], argv[3]);
   if (verb == "make-tree" && argc == 4)
     return probe::make_tree(argv[2], static_cast<unsigned>(std::strtoul(argv[3], nullptr, 10)));
+  if (verb == "counter" && argc == 3) return probe::use_counter(argv[2]);
+  if (verb == "poll" && argc == 3) return probe::poll_file(argv[2]);
   if (verb == "true") return 0;
   return usage();
 }

@@ -91,5 +91,7 @@ void locks();
 int fill(const char* path, unsigned long long size, unsigned long long seed);
 int hammer(const char* directory, const char* stop_file);
 int make_tree(const char* directory, unsigned files);
+int use_counter(const std::string& path);
+int poll_file(const std::string& path);
 
 }  // namespace probe

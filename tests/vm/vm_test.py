@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 from vm_machine import Test  # which also makes the folder of daemons.py known
+import served_programs
 from daemons import (MIB, ROOT, SKIPPED, GuestScript, Settings, Unsupported, become_root, expect, expect_equal,
                      expect_same_lines, run_scenario, sha256)
 
@@ -344,6 +345,9 @@ SCENARIOS = {
     "caches": (caches, 120),
     "stop-and-reset": (stop_and_reset, 180),
     "memory-hotplug": (memory_hotplug, 180),
+    "libfuse-programs": (served_programs.libfuse_programs, 300),
+    "libfuse-notify": (served_programs.libfuse_notify, 180),
+    "cpp-examples": (served_programs.cpp_examples, 180),
 }
 
 
@@ -364,12 +368,16 @@ def main():
     parser.add_argument("--keep", action="store_true", help="keep shares, sockets and logs")
     parser.add_argument("--virtiofsd", default=ROOT / "build/release/src/daemon/virtiofsd")
     parser.add_argument("--probe", default=ROOT / "build/release/tests/vm/guest-probe")
+    parser.add_argument("--lib", default=ROOT / "build/release/lib", help="where libfuse3.so.3 is")
+    parser.add_argument("--examples", default=ROOT / "build/release/examples", help="where the C++ examples are")
+    parser.add_argument("--sanitized", action="store_true", help="the library needs GCC's sanitizers")
     parser.add_argument("--work", default=ROOT / "build/vm", type=Path)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO")
     options = parser.parse_args()
     Settings.virtiofsd = os.environ.get("FUSEWIRE_VIRTIOFSD") or str(options.virtiofsd)
     Settings.probe = str(options.probe)
     Settings.work = options.work
+    served_programs.use(options.lib, options.examples, options.sanitized)
     if options.list:
         for name, (function, limit) in SCENARIOS.items():
             print(f"{name:16} {limit:4} s  {function.__doc__}")
