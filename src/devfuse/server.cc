@@ -40,7 +40,7 @@ Result<std::unique_ptr<Server>> Server::create(Engine& engine, Channel first, co
 
 Engine::Transport Server::transport() const {
   return {.max_write = static_cast<std::uint32_t>(options_.max_write),
-          .abort_error = true,
+          .abort_error = options_.abort_error,
           .over_io_uring = uring_ != nullptr};
 }
 

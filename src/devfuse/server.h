@@ -41,6 +41,7 @@ struct ServerOptions {
   std::size_t max_write = 0;  // 0: as much as the kernel lets one request have
   // Requests of other users than this one and root are refused with EACCES (allow_root).
   std::optional<uid_t> only_user{};
+  bool abort_error = true;            // the kernel is to tell an abort from an unmount (FUSE_ABORT_ERROR)
   bool io_uring = false;              // where it cannot be, one line in the log says why
   unsigned io_uring_queue_depth = 8;  // requests that one processor's queue serves at once
   // How long unanswered requests are waited for at the end.

@@ -80,7 +80,8 @@ class Engine {
   };
   void set_transport(const Transport& transport) { transport_ = transport; }
 
-  // Whether the answer to the last INIT said FUSE_OVER_IO_URING. For the thread that submitted INIT.
+  // Whether the answer to the last INIT said FUSE_OVER_IO_URING. For the thread that submitted INIT, and in
+  // requests that came after it.
   bool over_io_uring() const { return over_io_uring_; }
 
   // True between a successful INIT and DESTROY or reset().

@@ -11,7 +11,6 @@ failure prints every log.
 """
 
 import argparse
-import fcntl
 import os
 import shutil
 import sys
@@ -23,7 +22,7 @@ import mounted
 import workloads
 import faults
 import shortages
-from daemons import ROOT, SKIPPED, Settings, become_root, expect, run_scenario
+from daemons import ROOT, SKIPPED, Settings, become_root, expect, keep_uring_on, run_scenario
 from mounted import Load, Mount, run
 
 # How requests and replies go through /dev/fuse: arguments of passthrough_mount, and options of the mount. A mode is a
@@ -36,10 +35,6 @@ MODES = {
     "backing": (["--threads=8", "--backing"], "allow_other"),
     "uring": ([], "allow_other,io_uring,io_uring_q_depth=4"),
 }
-
-# The kernel's switch for FUSE over io_uring, and the lock under which it stays on (src/devfuse/server_fixture_test.h).
-URING_SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
-URING_LOCK = Path("/tmp/fusewire-enable_uring.lock")
 
 
 class Test(mounted.Test):
@@ -146,16 +141,6 @@ SCENARIOS = {
     "descriptors": (shortages.descriptors, 60, ["cmp"]),
     "short-reads": (shortages.short_reads, 60, []),
 }
-
-
-def keep_uring_on():
-    """Turns FUSE over io_uring on, to the end of this process. What keeps it off, or None."""
-    if not URING_SWITCH.exists():
-        return f"this kernel has no FUSE over io_uring ({URING_SWITCH})"
-    lock = os.open(URING_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_SH)
-    URING_SWITCH.write_text("Y")
-    return None
 
 
 def missing_part(names, mode):
