@@ -62,6 +62,7 @@ class Negotiation {
  private:
   friend class Engine;
 
+  // Makes it as if the kernel did not offer `cap`.
   void withhold(Cap cap) { offered_ &= ~static_cast<std::uint64_t>(cap); }
 
   std::shared_ptr<Notifier> notifier_;

@@ -17,7 +17,9 @@ namespace fusewire {
 
 struct MountSettings {
   // Options as mount.fuse(8) documents them, separated by commas: "allow_other,fsname=x". Unknown ones are
-  // refused by name.
+  // refused by name. With "io_uring" (and "io_uring_q_depth=N": 8 unless given) requests come over io_uring,
+  // one queue and thread for each processor, where the kernel has it; a handler that waits holds up its
+  // processor's requests.
   std::string options{};
   // The most threads that serve requests, started as they are needed; 1: only the one that run() is.
   unsigned threads = 10;

@@ -9,7 +9,6 @@
 #include <optional>
 
 #include "base/log.h"
-#include "devfuse/only_user.h"
 #include "devfuse/reply_pipe.h"
 #include "fusewire/bytes.h"
 
@@ -29,10 +28,14 @@ std::size_t rounded(std::size_t size, std::size_t unit) { return (size + unit - 
 
 }  // namespace
 
+std::size_t payload_room(std::size_t max_write) {
+  return rounded(std::max(max_write, kLeastReply), static_cast<std::size_t>(sysconf(_SC_PAGESIZE)));
+}
+
 ChannelSlot::ChannelSlot(SlotPool& pool, std::size_t max_write) : pool_(pool) {
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-  request_room_ = rounded(std::max(max_write, kLeastReply), page) + kWriteHead;
-  reply_size_ = rounded(std::max(max_write, kLeastReply), page);
+  request_room_ = payload_room(max_write) + kWriteHead;
+  reply_size_ = payload_room(max_write);
   const std::size_t head = rounded(kWriteHead, page);
   // Memory that is never touched costs nothing, which a heap would not promise.
   mapping_size_ = head + (request_room_ - kWriteHead) + reply_size_;
@@ -63,14 +66,6 @@ void ChannelSlot::accept(std::span<const std::byte> bytes) {
   request = IoVecs(request_vector_);
   reply_room = IoVecs(reply_vector_);
   can_reply = true;
-}
-
-bool ChannelSlot::refuse_others(uid_t owner) {
-  fuse_in_header in;
-  if (request.copy_to(std::as_writable_bytes(std::span(&in, 1))) != sizeof in || !is_refused(in, owner))
-    return false;
-  done(RequestId{in.unique}, EACCES, 0);
-  return true;
 }
 
 int ChannelSlot::send(std::span<iovec> reply, RequestId unique, std::size_t body_size, int error) {
@@ -178,13 +173,10 @@ void SlotPool::give_back(ChannelSlot& slot) {
   const std::lock_guard lock(mutex_);
   free_.push_back(&slot);
   --lent_;
-  // Under the lock: whoever waits may destroy the pool as soon as it has the lock.
-  returned_.notify_all();
 }
 
-std::size_t SlotPool::wait_until_back(std::size_t abandoned) {
-  std::unique_lock lock(mutex_);
-  returned_.wait(lock, [&] { return lent_ <= abandoned; });
+std::size_t SlotPool::lent() {
+  const std::lock_guard lock(mutex_);
   return lent_;
 }
 

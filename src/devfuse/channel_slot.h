@@ -12,7 +12,6 @@
 #include <sys/types.h>
 
 #include <array>
-#include <condition_variable>
 #include <cstddef>
 #include <memory>
 #include <mutex>
@@ -28,6 +27,10 @@ namespace fusewire::devfuse {
 
 class SlotPool;
 
+// The room for the payload of any request, and for any reply's body, where WRITE and READ have at most
+// `max_write` bytes. Whole pages.
+std::size_t payload_room(std::size_t max_write);
+
 class ChannelSlot final : public Slot {
  public:
   // `pool` and its channel must outlive every request but those that are given up. Throws std::bad_alloc.
@@ -39,10 +42,6 @@ class ChannelSlot final : public Slot {
   Result<bool> receive();
   // Takes a request that somebody else has read. `request` must stay as it is until the request is answered.
   void accept(std::span<const std::byte> request);
-
-  // Answers the request in the slot with EACCES, and returns true, if `owner`'s mount does not let it in
-  // (only_user.h).
-  bool refuse_others(uid_t owner);
 
   // For the pool, before it lends the slot again: the end of the last request's views.
   void release_head() { release_large_head(); }
@@ -92,15 +91,14 @@ class SlotPool {
   ChannelSlot* take();
   // From any thread.
   void give_back(ChannelSlot& slot);
-  // Waits until no more than `abandoned` slots are lent; returns how many are.
-  std::size_t wait_until_back(std::size_t abandoned);
+  // How many slots are lent.
+  std::size_t lent();
 
  private:
   const Channel& channel_;
   const std::size_t max_write_;
   const bool splice_;
   std::mutex mutex_;
-  std::condition_variable returned_;
   std::vector<ChannelSlot*> free_;
   std::size_t lent_ = 0;
 };

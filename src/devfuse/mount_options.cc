@@ -54,6 +54,8 @@ constexpr Refused kRefused[] = {
     {"group_id", "is set by the program that mounts"},
 };
 
+constexpr std::uint32_t kMostQueueDepth = 1024;
+
 constexpr std::string_view kSecurity[] = {"context", "fscontext", "defcontext", "rootcontext"};
 
 template <class Row>
@@ -101,6 +103,14 @@ std::expected<void, std::string> set_value(std::string_view name, std::string_vi
     (name == "max_read" ? options.max_read : options.block_size) = number;
     return {};
   }
+  if (name == "io_uring_q_depth") {
+    std::uint32_t number = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+    if (error != std::errc() || end != value.data() + value.size() || number == 0 || number > kMostQueueDepth)
+      return bad(fmt::format("io_uring_q_depth={} is no number from 1 to {}", value, kMostQueueDepth));
+    options.io_uring_queue_depth = number;
+    return {};
+  }
   if (std::ranges::find(kSecurity, name) != std::end(kSecurity)) {
     if (!options.security.empty()) options.security += ',';
     options.security += fmt::format("{}={}", name, value);
@@ -114,6 +124,7 @@ bool* wish_of(std::string_view name, MountOptions& options) {
   if (name == "allow_root") return &options.allow_root;
   if (name == "auto_unmount") return &options.auto_unmount;
   if (name == "blkdev") return &options.block_device;
+  if (name == "io_uring") return &options.io_uring;
   if (name == "default_permissions") return &options.default_permissions;
   return nullptr;
 }
@@ -132,7 +143,8 @@ std::expected<void, std::string> apply_one(std::string_view option, MountOptions
       *wish = true;
     } else if (std::ranges::find(kIgnored, name) == std::end(kIgnored)) {
       const bool needs_value = name == "fsname" || name == "subtype" || name == "max_read" ||
-                               name == "blksize" || std::ranges::find(kSecurity, name) != std::end(kSecurity);
+                               name == "blksize" || name == "io_uring_q_depth" ||
+                               std::ranges::find(kSecurity, name) != std::end(kSecurity);
       return bad(needs_value ? fmt::format("the mount option {} needs a value", name)
                              : fmt::format("there is no mount option {}", name));
     }
@@ -161,6 +173,8 @@ std::expected<void, std::string> apply(std::string_view list, MountOptions& opti
   if (options.block_device && options.fsname.empty())
     return bad("the mount option blkdev needs fsname=DEVICE");
   if (options.block_size && !options.block_device) return bad("the mount option blksize needs blkdev");
+  if (options.io_uring_queue_depth && !options.io_uring)
+    return bad("the mount option io_uring_q_depth needs io_uring");
   return {};
 }
 

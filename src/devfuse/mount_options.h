@@ -25,6 +25,9 @@ struct MountOptions {
   std::optional<std::uint32_t> max_read;
   std::string fsname;   // the first column of /proc/mounts
   std::string subtype;  // the type there is fuse.SUBTYPE; empty: fuse
+  // For whoever serves (server.h), not for the kernel.
+  bool io_uring = false;
+  std::optional<std::uint32_t> io_uring_queue_depth;
   // SELinux's context= and its kin, joined with commas, for the kernel.
   std::string security;
 };

@@ -1,5 +1,8 @@
 #include "devfuse/only_user.h"
 
+#include <cerrno>
+#include <span>
+
 namespace fusewire::devfuse {
 
 bool is_refused(const fuse_in_header& request, uid_t owner) {
@@ -24,6 +27,14 @@ bool is_refused(const fuse_in_header& request, uid_t owner) {
     default:
       return true;
   }
+}
+
+bool refuse_others(Slot& slot, uid_t owner) {
+  fuse_in_header in;
+  if (slot.request.copy_to(std::as_writable_bytes(std::span(&in, 1))) != sizeof in || !is_refused(in, owner))
+    return false;
+  slot.done(RequestId{in.unique}, EACCES, 0);
+  return true;
 }
 
 }  // namespace fusewire::devfuse

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include "fusewire/slot.h"
 #include "fusewire/wire.h"
 
 namespace fusewire::devfuse {
@@ -12,5 +13,8 @@ namespace fusewire::devfuse {
 // asks for a name, an attribute or an open. What is open already may be used by whoever has it. From any
 // thread.
 bool is_refused(const fuse_in_header& request, uid_t owner);
+
+// Answers the request in `slot`, which is ready for Engine::submit, if it has to be; whether it had.
+bool refuse_others(Slot& slot, uid_t owner);
 
 }  // namespace fusewire::devfuse

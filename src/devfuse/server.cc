@@ -2,69 +2,18 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
-#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <exception>
 #include <fstream>
-#include <new>
 #include <optional>
 
 #include "base/log.h"
-#include "io/busy_poll.h"
+#include "devfuse/server_worker.h"
 
 namespace fusewire::devfuse {
-namespace {
-
-// A thread that had to wait for its last request looks for the next one only this often without waiting.
-constexpr unsigned kLookEvery = 16;
-
-// A thread above max_idle_threads ends after this long without a request.
-constexpr int kSurplusMilliseconds = 2000;
-
-bool watch(const UniqueFd& epoll, int fd, std::uint32_t events) {
-  epoll_event event{.events = events, .data = {.fd = fd}};
-  return epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) == 0;
-}
-
-// Exclusive: of all threads that wait on the connection, which is the same behind each clone, a request wakes
-// one.
-bool watch_requests(const UniqueFd& epoll, const Channel& channel) {
-  return watch(epoll, channel.fd(), EPOLLIN | EPOLLEXCLUSIVE);
-}
-
-// Memory is short: others may give some back.
-void pause(int milliseconds) { poll(nullptr, 0, milliseconds); }
-
-}  // namespace
-
-struct Server::Worker {
-  Worker(unsigned index, std::optional<Channel> channel, UniqueFd epoll_fd, const Channel& first,
-         const ServerOptions& options)
-      : number(index),
-        own(std::move(channel)),
-        epoll(std::move(epoll_fd)),
-        pool(own ? *own : first, options.max_write, options.splice),
-        awake(options.busy_poll) {}
-
-  const unsigned number;
-  const std::optional<Channel> own;
-  const UniqueFd epoll;
-  SlotPool pool;
-  std::thread thread;    // none for the one that run() is
-  bool running = false;  // guarded by workers_mutex_
-  io::BusyPoll awake;
-  ThreadWork* work = nullptr;
-  bool busy = true;     // the last look for a request found one
-  bool rested = false;  // the last sleep ended because of its length
-  unsigned waits = 0;
-  ChannelSlot* slot = nullptr;  // for the next request
-};
 
 std::size_t Server::kernel_max_write() {
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
@@ -85,8 +34,14 @@ Result<std::unique_ptr<Server>> Server::create(Engine& engine, Channel first, co
   if (!worker) return fail(worker.error().value);
   server->workers_.push_back(std::move(*worker));
   server->thread_count_ = 1;  // run()'s caller
-  engine.set_transport({.max_write = static_cast<std::uint32_t>(max_write), .abort_error = true});
+  engine.set_transport(server->transport());
   return server;
+}
+
+Engine::Transport Server::transport() const {
+  return {.max_write = static_cast<std::uint32_t>(options_.max_write),
+          .abort_error = options_.abort_error,
+          .over_io_uring = uring_ != nullptr};
 }
 
 Server::Server(Engine& engine, Channel first, const ServerOptions& options)
@@ -104,30 +59,34 @@ Result<std::unique_ptr<Server::Worker>> Server::make_worker(unsigned number) {
     own = std::move(*cloned);
   }
   UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
-  if (!epoll || !watch(epoll, stop_event_.get(), EPOLLIN)) return fail_errno();
+  if (!epoll || !Worker::watch(epoll, stop_event_.get(), EPOLLIN)) return fail_errno();
   // The first one's channel may have no mount yet.
-  if (number != 0 && !watch_requests(epoll, own ? *own : first_)) return fail_errno();
+  if (number != 0 && !Worker::watch_requests(epoll, own ? *own : first_)) return fail_errno();
   return std::make_unique<Worker>(number, std::move(own), std::move(epoll), first_, options_);
 }
 
 void Server::serve_init() {
+  if (options_.io_uring) prepare_uring();
   Worker& worker = *workers_.front();
   ChannelSlot* slot = nullptr;
-  while ((slot = worker.pool.take()) == nullptr) pause(10);
+  while ((slot = worker.pool.take()) == nullptr) poll(nullptr, 0, 10);
   for (;;) {
     const auto received = slot->receive();
     if (received && *received) break;
     if (!received && received.error().value != ENOMEM) return worker.pool.give_back(*slot);  // no mount
-    pause(10);
+    poll(nullptr, 0, 10);
   }
   slot->queue = worker.number;
   engine_.submit(*slot);
+  if (!uring_decided_ && engine_.initialized()) decide_on_uring();
 }
 
 Server::Ending Server::run() {
+  if (options_.io_uring) prepare_uring();
+  if (uring_ && uring_decided_) uring_->serve();
   Worker& first = *workers_.front();
   // EEXIST: this is not the first run().
-  if (!watch_requests(first.epoll, first_) && errno != EEXIST) {
+  if (!Worker::watch_requests(first.epoll, first_) && errno != EEXIST) {
     error_.store(errno);
     end(Ending::failed);
   }
@@ -143,19 +102,21 @@ Server::Ending Server::run() {
     thread_count_ = 1;
   }
   for (std::thread& thread : others) thread.join();
+  if (uring_) uring_->pause(!options_.resumable);
   if (!options_.resumable) finish();
   return why_.load();
 }
 
 void Server::finish() {
-  std::size_t abandoned = engine_.abandon(options_.grace);
+  const std::size_t abandoned = engine_.abandon(options_.grace);
   if (abandoned != 0) log::warn("{} requests that nobody answered are given up", abandoned);
   // Slots that were answered just now are still on their way back.
   for (const auto& worker : workers_) {
     if (worker->slot != nullptr) worker->pool.give_back(*worker->slot);
     worker->slot = nullptr;
   }
-  for (const auto& worker : workers_) abandoned -= worker->pool.wait_until_back(abandoned);
+  while (lent() > abandoned) poll(nullptr, 0, 1);
+  uring_.reset();
 }
 
 void Server::resume() {
@@ -182,6 +143,43 @@ void Server::disconnect() {
   replace(first_);
   for (const auto& worker : workers_)
     if (worker->own) replace(*worker->own);
+  if (uring_) uring_->close();
+}
+
+std::size_t Server::lent() const {
+  std::size_t count = uring_ ? uring_->lent() : 0;
+  for (const auto& worker : workers_) count += worker->pool.lent();
+  return count;
+}
+
+void Server::prepare_uring() {
+  static constexpr unsigned kFirstQueue = 1U << 16;  // above all threads' numbers
+  options_.io_uring = false;                         // decided here, whatever comes of it
+  if (options_.max_threads == 1)
+    return log::warn("io_uring needs more than one thread: requests are read from /dev/fuse");
+  auto made = UringChannel::create(engine_, {.fuse_fd = first_.fd(),
+                                             .number = kFirstQueue,
+                                             .depth = options_.io_uring_queue_depth,
+                                             .payload_room = payload_room(options_.max_write),
+                                             .only_user = options_.only_user,
+                                             .busy_poll = options_.busy_poll,
+                                             .on_refusal = [this](Errno error) {
+                                               error_.store(error.value);
+                                               end(Ending::failed);
+                                             }});
+  if (!made) return log::warn("no io_uring ({}): requests are read from /dev/fuse", to_string(made.error()));
+  uring_ = std::move(*made);
+  uring_decided_ = false;
+  engine_.set_transport(transport());
+}
+
+void Server::decide_on_uring() {
+  uring_decided_ = true;
+  if (engine_.over_io_uring()) return uring_->serve();
+  log::warn(
+      "no FUSE over io_uring: the kernel does not offer it (it is for Linux 6.14 and later, with "
+      "/sys/module/fuse/parameters/enable_uring set to Y); requests are read from /dev/fuse");
+  uring_.reset();
 }
 
 void Server::stop() {
@@ -201,156 +199,6 @@ void Server::end(Ending why) {
   const std::uint64_t one = 1;
   while (::write(stop_event_.get(), &one, sizeof one) < 0 && errno == EINTR) {
   }
-}
-
-void Server::want_thread() {
-  if (idle_.load(std::memory_order_relaxed) != 0) return;  // SAFETY: a wrong guess costs or saves a thread
-  if (thread_count_.load(std::memory_order_relaxed) >= options_.max_threads) return;  // SAFETY: as above
-  const std::lock_guard lock(workers_mutex_);
-  if (ending() || thread_count_.load() >= options_.max_threads) return;
-  static log::RateLimit limit;
-  const auto worker = spare_worker();
-  if (!worker) {
-    log::warn_limited(limit, "no further thread for /dev/fuse: {}", to_string(worker.error()));
-    return;
-  }
-  Worker& made = **worker;
-  // What ends a program is the business of the threads that it made itself.
-  sigset_t ends, before;
-  sigemptyset(&ends);
-  for (const int signal : {SIGHUP, SIGINT, SIGQUIT, SIGTERM}) sigaddset(&ends, signal);
-  pthread_sigmask(SIG_BLOCK, &ends, &before);
-  try {
-    made.thread = std::thread([this, &made] { serve(made); });
-    made.running = true;
-    thread_count_.fetch_add(1);
-  } catch (const std::exception& error) {  // the system's, or want of memory
-    log::warn_limited(limit, "no further thread for /dev/fuse: {}", error.what());
-  }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-}
-
-Result<Server::Worker*> Server::spare_worker() {
-  for (const auto& worker : workers_) {
-    if (worker->number == 0 || worker->running) continue;
-    if (worker->thread.joinable()) worker->thread.join();  // it has nothing left to do
-    return worker.get();
-  }
-  try {
-    auto made = make_worker(static_cast<unsigned>(workers_.size()));
-    if (!made) return fail(made.error().value);
-    workers_.push_back(std::move(*made));
-  } catch (const std::bad_alloc&) {
-    return fail(ENOMEM);
-  }
-  return workers_.back().get();
-}
-
-void Server::serve(Worker& worker) {
-  const std::unique_ptr<ThreadWork> work = engine_.thread_work();
-  worker.work = work.get();
-  if (work && !watch(worker.epoll, work->event_fd(), EPOLLIN | EPOLLET)) {
-    error_.store(errno);
-    end(Ending::failed);
-  }
-  worker.awake.starts();
-  bool surplus = false;
-  while (!ending() && !surplus) {
-    bool worked = false;
-    if (worker.busy || ++worker.waits % kLookEvery == 0) worked = serve_one(worker);
-    if (!worked) worked = poll_awake(worker);
-    worker.busy = worked;
-    if (work && work->ready()) worked |= work->turn();
-    if (worked || ending()) continue;
-    wait(worker);
-    surplus = is_surplus(worker);
-  }
-  worker.awake.ends();
-  // What waits in handlers of other threads is to end too.
-  if (!surplus && !options_.resumable) engine_.end_waits(worker.number);
-  if (work) work->finish_all();
-  worker.work = nullptr;
-}
-
-bool Server::serve_one(Worker& worker) {
-  if (!receive(worker)) return false;
-  serve_received(worker);
-  return true;
-}
-
-bool Server::receive(Worker& worker) {
-  if (worker.slot == nullptr) worker.slot = worker.pool.take();
-  if (worker.slot == nullptr) {
-    pause(10);
-    return false;
-  }
-  const auto received = worker.slot->receive();
-  if (!received) read_failed(received.error().value);
-  return received && *received;
-}
-
-void Server::serve_received(Worker& worker) {
-  ChannelSlot* slot = std::exchange(worker.slot, nullptr);
-  slot->queue = worker.number;
-  want_thread();
-  if (options_.only_user && slot->refuse_others(*options_.only_user)) return;
-  engine_.submit(*slot);
-}
-
-bool Server::poll_awake(Worker& worker) {
-  bool received = false;
-  idle_.fetch_add(1, std::memory_order_relaxed);  // SAFETY: see want_thread()
-  const bool found = worker.awake.wait([&] {
-    // Whoever else wants the processor, the sender of the next request before all, goes first.
-    sched_yield();
-    received = receive(worker);
-    return received || ending() || (worker.work != nullptr && worker.work->ready());
-  });
-  idle_.fetch_sub(1, std::memory_order_relaxed);  // SAFETY: see want_thread()
-  if (received) serve_received(worker);
-  return found;
-}
-
-void Server::wait(Worker& worker) {
-  std::array<epoll_event, 3> events;
-  const bool kept = worker.number == 0 || options_.max_idle_threads >= options_.max_threads;
-  idle_.fetch_add(1, std::memory_order_relaxed);  // SAFETY: see want_thread()
-  worker.awake.falls_asleep();
-  const int count =
-      epoll_wait(worker.epoll.get(), events.data(), events.size(), kept ? -1 : kSurplusMilliseconds);
-  worker.awake.woke_up();
-  idle_.fetch_sub(1, std::memory_order_relaxed);  // SAFETY: see want_thread()
-  worker.rested = count == 0;
-  const int work_fd = worker.work != nullptr ? worker.work->event_fd() : -1;
-  bool requests = false;
-  for (int i = 0; i < count; ++i) {
-    const int fd = events[static_cast<std::size_t>(i)].data.fd;
-    requests |= fd != work_fd && fd != stop_event_.get();
-  }
-  if (requests && !ending()) serve_one(worker);
-}
-
-bool Server::is_surplus(Worker& worker) {
-  if (!worker.rested) return false;
-  const std::lock_guard lock(workers_mutex_);
-  // The one who asks is idle too.
-  if (ending() || idle_.load() < options_.max_idle_threads) return false;
-  worker.running = false;
-  thread_count_.fetch_sub(1);
-  return true;
-}
-
-void Server::read_failed(int error) {
-  if (error == ENODEV) return end(Ending::unmounted);
-  if (error == ECONNABORTED) return end(Ending::aborted);
-  if (error == ENOMEM || error == EIO) {
-    // Short of memory, or a request that the kernel has answered itself: the next one may do.
-    return pause(1);
-  }
-  static log::RateLimit limit;
-  log::emit_limited(limit, log::Level::error, "reading /dev/fuse: {}", to_string(Errno{error}));
-  error_.store(error);
-  end(Ending::failed);
 }
 
 }  // namespace fusewire::devfuse

@@ -8,6 +8,9 @@
 // The end comes by stop(), or by the kernel: unmounted, or the connection aborted. Requests that are still
 // being served then are waited for a while; those that are not answered even so are given up, and answering
 // them later does nothing.
+//
+// With io_uring, where kernel and system have it, run()'s caller takes only what does not come that way, and
+// the queues' threads the rest (uring_channel.h).
 #pragma once
 
 #include <atomic>
@@ -23,6 +26,7 @@
 
 #include "devfuse/channel.h"
 #include "devfuse/channel_slot.h"
+#include "devfuse/uring_channel.h"
 #include "fuse/engine.h"
 #include "fusewire/result.h"
 #include "fusewire/unique_fd.h"
@@ -37,6 +41,9 @@ struct ServerOptions {
   std::size_t max_write = 0;  // 0: as much as the kernel lets one request have
   // Requests of other users than this one and root are refused with EACCES (allow_root).
   std::optional<uid_t> only_user{};
+  bool abort_error = true;            // the kernel is to tell an abort from an unmount (FUSE_ABORT_ERROR)
+  bool io_uring = false;              // where it cannot be, one line in the log says why
+  unsigned io_uring_queue_depth = 8;  // requests that one processor's queue serves at once
   // How long unanswered requests are waited for at the end.
   std::chrono::milliseconds grace{5000};
   // How long a thread waits awake for the next request; 0: not at all.
@@ -87,7 +94,7 @@ class Server {
 
   // The first channel, for notifications.
   const Channel& channel() const { return first_; }
-  // How many threads there are.
+  // How many threads read requests from /dev/fuse.
   std::size_t threads() const { return thread_count_.load(); }
 
  private:
@@ -95,6 +102,13 @@ class Server {
   Server(Engine& engine, Channel first, const ServerOptions& options);
 
   Result<std::unique_ptr<Worker>> make_worker(unsigned number);
+  // Makes the queues, before INIT. Where that fails, there are none.
+  void prepare_uring();
+  // After INIT: uses the queues, or lets them go, as the kernel wants it.
+  void decide_on_uring();
+  Engine::Transport transport() const;
+  // How many requests are not answered.
+  std::size_t lent() const;
   // One more thread, if none waits and there may be one.
   void want_thread();
   // A worker without a thread, an old one or a new one; with the lock.
@@ -124,6 +138,9 @@ class Server {
   std::atomic<bool> ending_{false};
   std::atomic<Ending> why_{Ending::stopped};
   std::atomic<int> error_{0};
+
+  std::unique_ptr<UringChannel> uring_;
+  bool uring_decided_ = true;  // for the only thread, while there is one
 
   std::atomic<unsigned> idle_{0};
   std::atomic<unsigned> thread_count_{0};

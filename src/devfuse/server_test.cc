@@ -1,184 +1,25 @@
 // Servers on real mounts. Skipped where nothing can be mounted.
-#include "devfuse/server.h"
-
-#include <fcntl.h>
-#include <gtest/gtest.h>
-#include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <condition_variable>
-#include <cstring>
-#include <fstream>
-#include <future>
-#include <string>
-#include <thread>
-
-#include "devfuse/mount.h"
+#include "devfuse/server_fixture_test.h"
 
 namespace fusewire::devfuse {
 namespace {
-
-constexpr std::size_t kFileSize = 3 * 1024 * 1024 + 5;
-
-// A folder with "data" (a memory file, read by descriptor), "kept" (READs are kept unanswered) and "short"
-// (half of what its size says).
-class TestFs final : public FileSystem {
- public:
-  TestFs() : file_(memfd_create("data", MFD_CLOEXEC)) {
-    std::string content(kFileSize, '\0');
-    for (std::size_t i = 0; i < content.size(); ++i) content[i] = static_cast<char>(i * 7 + i / 4096);
-    EXPECT_EQ(::write(file_.get(), content.data(), content.size()), static_cast<ssize_t>(kFileSize));
-    content_ = content;
-  }
-
-  Result<void> init(Negotiation& negotiation) override {
-    negotiation.want(Cap::async_read);
-    return {};
-  }
-  void destroy() override { destroyed = true; }
-  void lookup(Call<op::Lookup> call) override {
-    const std::string name(call.tail.name);
-    const std::uint64_t node = name == "data" ? 2 : name == "kept" ? 3 : name == "short" ? 4 : 0;
-    if (node == 0) return std::move(call.reply).error(ENOENT);
-    fuse_entry_out out{};
-    out.nodeid = node;
-    out.attr = attributes(node);
-    std::move(call.reply).ok(out);
-  }
-  void getattr(Call<op::Getattr> call) override {
-    fuse_attr_out out{};
-    out.attr = attributes(call.header.node.get());
-    std::move(call.reply).ok(out);
-  }
-  void open(Call<op::Open> call) override {
-    fuse_open_out out{};
-    out.open_flags = FOPEN_DIRECT_IO;
-    std::move(call.reply).ok(out);
-  }
-  void release(Call<op::Release> call) override { std::move(call.reply).ok(); }
-  void flush(Call<op::Flush> call) override { std::move(call.reply).ok(); }
-  void read(Call<op::Read> call) override {
-    const auto node = call.header.node.get();
-    if (node == 3) {
-      const std::lock_guard lock(mutex_);
-      kept_.push_back(std::move(call));
-      changed_.notify_all();
-      return;
-    }
-    const std::size_t end = node == 4 ? kFileSize / 2 : kFileSize;
-    if (node == 4) {
-      EXPECT_EQ(ftruncate(file_.get(), static_cast<off_t>(end)), 0);
-    }
-    largest_read = std::max(largest_read.load(), call.in.size);
-    std::move(call.reply)
-        .ok(FileRange{
-            .fd = file_.get(), .offset = static_cast<std::int64_t>(call.in.offset), .size = call.in.size});
-  }
-
-  void await_kept() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return !kept_.empty(); });
-  }
-  std::vector<Call<op::Read>> take_kept() {
-    const std::lock_guard lock(mutex_);
-    return std::move(kept_);
-  }
-  const std::string& content() const { return content_; }
-
-  std::atomic<bool> destroyed{false};
-  std::atomic<std::uint32_t> largest_read{0};
-
- private:
-  static fuse_attr attributes(std::uint64_t node) {
-    fuse_attr attr{};
-    attr.ino = node;
-    attr.mode = node == 1 ? S_IFDIR | 0755 : S_IFREG | 0644;
-    attr.nlink = 1;
-    attr.size = node == 1 ? 0 : kFileSize;
-    attr.blksize = 4096;
-    return attr;
-  }
-
-  UniqueFd file_;
-  std::string content_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<Call<op::Read>> kept_;
-};
-
-class ServerTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    char name[] = "/tmp/fusewire-server-XXXXXX";
-    ASSERT_NE(mkdtemp(name), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override {
-    if (server_) server_->stop();
-    if (running_.joinable()) running_.join();
-    server_.reset();
-    mount_.reset();
-    rmdir(folder_.c_str());
-  }
-
-  void start(ServerOptions options) {
-    options.grace = std::chrono::milliseconds(options.grace.count() == 5000 ? 100 : options.grace.count());
-    engine_.emplace(fs_);
-    auto made = Mount::create(folder_, MountOptions{});
-    if (!made) GTEST_SKIP() << made.error();
-    mount_.emplace(std::move(made->mount));
-    auto server = Server::create(*engine_, std::move(made->channel), options);
-    ASSERT_TRUE(server);
-    server_ = std::move(*server);
-    running_ = std::thread([this] { ending_.set_value(server_->run()); });
-  }
-  Server::Ending await_end() {
-    auto future = ending_.get_future();
-    EXPECT_EQ(future.wait_for(std::chrono::seconds(60)), std::future_status::ready);
-    const auto ending = future.get();
-    running_.join();
-    return ending;
-  }
-  std::string path(const char* name) const { return folder_ + "/" + name; }
-  void abort_connection() const {
-    struct statx status{};
-    ASSERT_EQ(statx(AT_FDCWD, folder_.c_str(), AT_STATX_DONT_SYNC, 0, &status), 0);
-    // A machine without systemd may not have it mounted; EBUSY: it has.
-    ASSERT_TRUE(mount("none", "/sys/fs/fuse/connections", "fusectl", 0, nullptr) == 0 || errno == EBUSY);
-    std::ofstream abort("/sys/fs/fuse/connections/" + std::to_string(status.stx_dev_minor) + "/abort");
-    ASSERT_TRUE(abort << "1" << std::flush);
-  }
-  std::string read_all(const char* name, std::size_t block) const {
-    const UniqueFd fd(::open(path(name).c_str(), O_RDONLY | O_CLOEXEC));
-    EXPECT_TRUE(fd);
-    std::string content, buffer(block, '\0');
-    for (ssize_t n = 0; (n = ::read(fd.get(), buffer.data(), block)) > 0;)
-      content.append(buffer, 0, static_cast<std::size_t>(n));
-    return content;
-  }
-
-  TestFs fs_;
-  std::optional<Engine> engine_;
-  std::string folder_;
-  std::optional<Mount> mount_;
-  std::unique_ptr<Server> server_;
-  std::thread running_;
-  std::promise<Server::Ending> ending_;
-};
 
 struct Mode {
   const char* name;
   unsigned threads;
   bool clone_fd;
   bool splice;
+  bool io_uring = false;
 };
 class ServerModes : public ServerTest, public ::testing::WithParamInterface<Mode> {};
 
 TEST_P(ServerModes, FileRanges_ArriveWhole) {
   const Mode mode = GetParam();
-  start({.max_threads = mode.threads, .clone_fd = mode.clone_fd, .splice = mode.splice});
+  if (mode.io_uring && !io_uring_offered()) GTEST_SKIP() << "this kernel has no FUSE over io_uring";
+  start({.max_threads = mode.threads,
+         .clone_fd = mode.clone_fd,
+         .splice = mode.splice,
+         .io_uring = mode.io_uring});
   if (IsSkipped()) return;
   std::vector<std::thread> readers;
   for (const std::size_t block : {std::size_t{1} << 20, std::size_t{1} << 17, std::size_t{5000}})
@@ -193,7 +34,8 @@ TEST_P(ServerModes, FileRanges_ArriveWhole) {
 
 INSTANTIATE_TEST_SUITE_P(Channel, ServerModes,
                          ::testing::Values(Mode{"one", 1, false, false}, Mode{"classic", 4, false, false},
-                                           Mode{"clone", 4, true, false}, Mode{"splice", 4, true, true}),
+                                           Mode{"clone", 4, true, false}, Mode{"splice", 4, true, true},
+                                           Mode{"io_uring", 4, false, false, true}),
                          [](const auto& mode) { return std::string(mode.param.name); });
 
 TEST_F(ServerTest, FileThatEndsEarly_GivesAShortRead) {
@@ -201,14 +43,6 @@ TEST_F(ServerTest, FileThatEndsEarly_GivesAShortRead) {
   if (IsSkipped()) return;
   const std::string got = read_all("short", std::size_t{1} << 20);
   EXPECT_TRUE(got == fs_.content().substr(0, kFileSize / 2)) << got.size();
-}
-
-TEST_F(ServerTest, Stop_EndsIdleThreads) {
-  start({.max_threads = 3});
-  if (IsSkipped()) return;
-  EXPECT_EQ(read_all("data", 4096).size(), kFileSize);
-  server_->stop();
-  EXPECT_EQ(await_end(), Server::Ending::stopped);
 }
 
 TEST_F(ServerTest, StopBeforeRun_EndsAtOnce) {
@@ -222,16 +56,35 @@ TEST_F(ServerTest, StopBeforeRun_EndsAtOnce) {
   server->reset();
 }
 
-TEST_F(ServerTest, Abort_EndsWithAnErrorOfItsOwn) {
-  start({.max_threads = 2});
+// The same by reading /dev/fuse and over io_uring.
+class ServerEndings : public ServerTest, public ::testing::WithParamInterface<bool> {
+ protected:
+  void SetUp() override {
+    ServerTest::SetUp();
+    if (GetParam() && !io_uring_offered()) GTEST_SKIP() << "this kernel has no FUSE over io_uring";
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Channel, ServerEndings, ::testing::Bool(),
+                         [](const auto& over) { return over.param ? "io_uring" : "classic"; });
+
+TEST_P(ServerEndings, Stop_EndsIdleThreads) {
+  start({.max_threads = 3, .io_uring = GetParam()});
+  if (IsSkipped()) return;
+  EXPECT_EQ(read_all("data", 4096).size(), kFileSize);
+  server_->stop();
+  EXPECT_EQ(await_end(), Server::Ending::stopped);
+}
+
+TEST_P(ServerEndings, Abort_EndsWithAnErrorOfItsOwn) {
+  start({.max_threads = 2, .io_uring = GetParam()});
   if (IsSkipped()) return;
   EXPECT_EQ(read_all("data", 4096).size(), kFileSize);
   abort_connection();
   EXPECT_EQ(await_end(), Server::Ending::aborted);
 }
 
-TEST_F(ServerTest, CallThatIsNeverAnswered_IsGivenUp) {
-  start({.max_threads = 2});
+TEST_P(ServerEndings, CallThatIsNeverAnswered_IsGivenUp) {
+  start({.max_threads = 2, .io_uring = GetParam()});
   if (IsSkipped()) return;
   std::thread reader([this] {
     const UniqueFd fd(::open(path("kept").c_str(), O_RDONLY | O_CLOEXEC));
@@ -254,8 +107,8 @@ TEST_F(ServerTest, CallThatIsNeverAnswered_IsGivenUp) {
   }
 }
 
-TEST_F(ServerTest, CallThatIsAnsweredWithinTheGrace_IsWaitedFor) {
-  start({.max_threads = 2, .grace = std::chrono::milliseconds(60000)});
+TEST_P(ServerEndings, CallThatIsAnsweredWithinTheGrace_IsWaitedFor) {
+  start({.max_threads = 2, .io_uring = GetParam(), .grace = std::chrono::milliseconds(60000)});
   if (IsSkipped()) return;
   std::thread reader([this] {
     const UniqueFd fd(::open(path("kept").c_str(), O_RDONLY | O_CLOEXEC));

@@ -118,6 +118,9 @@ void Engine::initialize(Slot& slot, const fuse_init_in& in) {
   negotiation.notifier_ = notifier_;
   offer_backing_files(negotiation);
   if (transport_.abort_error) negotiation.want(Cap::abort_error);
+  // The kernel would wait for queues that nobody makes.
+  if (!transport_.over_io_uring) negotiation.withhold(Cap::over_io_uring);
+  over_io_uring_ = negotiation.want(Cap::over_io_uring);
   int error = 0;
   try {
     if (const auto ready = file_system_.init(negotiation); !ready) error = ready.error().value;

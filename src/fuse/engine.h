@@ -76,11 +76,15 @@ class Engine {
     bool abort_error = false;              // FUSE_ABORT_ERROR: it tells an abort from an unmount
     // How long INIT and DESTROY wait for the requests in flight before they fail with EBUSY.
     std::chrono::milliseconds patience{60'000};
+    bool over_io_uring = false;  // FUSE_OVER_IO_URING: it takes requests that way too
   };
   void set_transport(const Transport& transport) { transport_ = transport; }
 
   // With which error the last INIT was refused; 0: it was not. For when its answer has been sent.
   Errno refusal() const { return Errno{refusal_.load(std::memory_order_acquire)}; }
+  // Whether the answer to the last INIT said FUSE_OVER_IO_URING. For the thread that submitted INIT, and in
+  // requests that came after it.
+  bool over_io_uring() const { return over_io_uring_; }
 
   // True between a successful INIT and DESTROY or reset().
   bool initialized() const { return initialized_.load(std::memory_order_acquire); }
@@ -157,6 +161,7 @@ class Engine {
   std::shared_ptr<BackingFiles> backing_files_;  // the present kernel's; null: there are none
   bool setxattr_ext_ = false;
   bool security_ctx_ = false;
+  bool over_io_uring_ = false;
 
   static constexpr std::size_t kMaxPendingInterrupts = 64;
   std::mutex pending_mutex_;

@@ -16,20 +16,30 @@ class BusyPoll {
  public:
   using Clock = std::chrono::steady_clock;
 
+  // Where the one runs who is waited for: anywhere, or on this thread's own processor, which the thread stays
+  // on. There it takes the processor from a thread that waits awake, and none of its own is lost to it: what
+  // remains is that the processor need not be woken.
+  enum class Partner { anywhere, here };
+
   // Waits awake for `limit` at most; 0: never.
-  explicit BusyPoll(std::chrono::microseconds limit) : limit_(limit) {}
+  explicit BusyPoll(std::chrono::microseconds limit, Partner partner = Partner::anywhere)
+      : limit_(limit), partner_(partner) {}
 
   // The worker's thread begins, and ends. One that never polls is not counted.
   void starts() {
-    if (limit_.count() != 0) awake_.fetch_add(1, std::memory_order_relaxed);
+    if (is_counted()) awake_.fetch_add(1, std::memory_order_relaxed);
   }
   void ends() {
-    if (limit_.count() != 0) awake_.fetch_sub(1, std::memory_order_relaxed);
+    if (is_counted()) awake_.fetch_sub(1, std::memory_order_relaxed);
   }
 
-  // Calls `ready` until it is true or the time is up; whether it was. Does nothing when the last waits were
-  // long, or when more workers are awake than half of the processors: their drivers need the other half, and
-  // whoever polls takes a processor from one of them.
+  // Whether wait() would wait: not when the last waits were long, nor when more workers are awake than half
+  // of the processors: their drivers, anywhere, need the other half, and whoever polls takes a processor from
+  // one of them.
+  bool pays() const {
+    return soon_ && (!is_counted() || awake_.load(std::memory_order_relaxed) <= most_awake());
+  }
+  // Calls `ready` until it is true or the time is up; whether it was. Does nothing when it does not pay.
   template <class Ready>
   bool wait(const Ready& ready);
 
@@ -52,14 +62,17 @@ class BusyPoll {
   // SAFETY: relaxed throughout: the count guards nothing, and a poll too many or too few does no harm.
   static inline std::atomic<unsigned> awake_{0};
 
+  bool is_counted() const { return limit_.count() != 0 && partner_ == Partner::anywhere; }
+
   const std::chrono::microseconds limit_;
+  const Partner partner_;
   bool soon_ = false;          // the last wait was shorter than the limit
   Clock::time_point began_{};  // of a wait that goes on
 };
 
 template <class Ready>
 bool BusyPoll::wait(const Ready& ready) {
-  if (!soon_ || awake_.load(std::memory_order_relaxed) > most_awake()) return false;
+  if (!pays()) return false;
   began_ = Clock::now();
   bool found = false;
   do {

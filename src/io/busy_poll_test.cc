@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <vector>
 
 namespace fusewire::io {
 namespace {
@@ -82,6 +83,19 @@ TEST_F(BusyPollTest, MoreWorkersAwakeThanHalfTheProcessors_DoesNotPoll) {
   EXPECT_FALSE(poll.wait([] { return true; }));
 
   for (unsigned others = 0; others < most; ++others) worker_.ends();
+}
+
+TEST_F(BusyPollTest, PartnerOnTheSameProcessor_IsWaitedForHoweverManyAreAwake) {
+  std::vector<BusyPoll> others(std::max(1U, std::thread::hardware_concurrency()), BusyPoll(kLong));
+  for (BusyPoll& other : others) other.starts();
+  BusyPoll anywhere(kLong);
+  BusyPoll here(kLong, BusyPoll::Partner::here);
+  short_sleep(anywhere);
+  short_sleep(here);
+  EXPECT_FALSE(anywhere.wait([] { return true; }));
+  EXPECT_TRUE(here.wait([] { return true; }));
+  anywhere.ends();
+  for (BusyPoll& other : others) other.ends();
 }
 
 }  // namespace

@@ -42,6 +42,7 @@ constexpr CapRow kCaps[] = {
     {FUSE_CAP_DIRECT_IO_ALLOW_MMAP, Cap::direct_io_allow_mmap},
     {FUSE_CAP_NO_EXPORT_SUPPORT, Cap::no_export_support},
     {FUSE_CAP_PASSTHROUGH, Cap::passthrough},
+    {FUSE_CAP_OVER_IO_URING, Cap::over_io_uring},
 };
 
 // Programs older than `want_ext` change `want`, newer ones either: the file system's wishes are those of the
@@ -89,6 +90,7 @@ void set_defaults(fuse_conn_info& conn, const Operations& operations) {
   want(FUSE_CAP_SPLICE_READ, operations.write_buf != nullptr);
   want(FUSE_CAP_POSIX_LOCKS, operations.getlk != nullptr && operations.setlk != nullptr);
   want(FUSE_CAP_FLOCK_LOCKS, operations.flock != nullptr);
+  want(FUSE_CAP_OVER_IO_URING);
   want(FUSE_CAP_READDIRPLUS, plus);
   want(FUSE_CAP_READDIRPLUS_AUTO, plus && operations.readdir != nullptr);
   conn.want_ext = conn.want;

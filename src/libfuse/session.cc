@@ -83,10 +83,11 @@ Result<std::unique_ptr<devfuse::Server>> fuse_session::make_server(devfuse::Serv
   if (!own) return fail_errno();
   auto adopted = devfuse::Channel::adopt(std::move(own));
   if (!adopted) return fail(adopted.error().value);
-  auto made = devfuse::Server::create(*engine, std::move(*adopted), wanted);
   // Programs expect the errors of libfuse: an aborted connection is like an unmounted one.
-  engine->set_transport({.max_write = kMaxWrite, .abort_error = false});
-  return made;
+  wanted.abort_error = false;
+  wanted.io_uring = options.mount.io_uring;
+  if (options.mount.io_uring_queue_depth) wanted.io_uring_queue_depth = *options.mount.io_uring_queue_depth;
+  return devfuse::Server::create(*engine, std::move(*adopted), wanted);
 }
 
 std::shared_ptr<Notifier> fuse_session::notifier() {

@@ -20,7 +20,7 @@ struct OpenFile {
 
   const UniqueFd fd;  // keeps the inode alive, however the node is reached
   const NodeId node;
-  const int flags;  // with which the host file was opened
+  const int flags;                                   // with which the host file was opened
   const std::shared_ptr<const BackingFile> backing;  // null: READ and WRITE come here
 
   // Where the file lies. Asked of the host once.

@@ -6,6 +6,7 @@ Standard library only.
 import contextlib
 import difflib
 import hashlib
+import fcntl
 import os
 import shutil
 import signal
@@ -256,6 +257,21 @@ def become_root():
         os.execv(sudo, [sudo, "-n", "env", *keep, sys.executable, *sys.argv])
     print("SKIPPED: needs root or sudo without a password, because it gives files to several users")
     sys.exit(SKIPPED)
+
+
+# The kernel's switch for FUSE over io_uring, and the lock under which it stays on (src/devfuse/server_fixture_test.h).
+URING_SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
+URING_LOCK = Path("/tmp/fusewire-enable_uring.lock")
+
+
+def keep_uring_on():
+    """Turns FUSE over io_uring on, to the end of this process. What keeps it off, or None."""
+    if not URING_SWITCH.exists():
+        return f"this kernel has no FUSE over io_uring ({URING_SWITCH})"
+    lock = os.open(URING_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    URING_SWITCH.write_text("Y")
+    return None
 
 
 def run_scenario(test, function, limit, keep):

@@ -22,7 +22,7 @@ import mounted
 import workloads
 import faults
 import shortages
-from daemons import ROOT, SKIPPED, Settings, become_root, expect, run_scenario
+from daemons import ROOT, SKIPPED, Settings, become_root, expect, keep_uring_on, run_scenario
 from mounted import Load, Mount, run
 
 # How requests and replies go through /dev/fuse: arguments of passthrough_mount, and options of the mount. A mode is a
@@ -33,6 +33,7 @@ MODES = {
     "clone": (["--threads=8", "--clone-fd"], "allow_other"),
     "writeback": (["--threads=8", "--writeback"], "allow_other"),
     "backing": (["--threads=8", "--backing"], "allow_other"),
+    "uring": ([], "allow_other,io_uring,io_uring_q_depth=4"),
 }
 
 
@@ -142,10 +143,12 @@ SCENARIOS = {
 }
 
 
-def missing_part(names):
+def missing_part(names, mode):
     """What keeps the scenarios from running on this machine, or None."""
     if not os.access("/dev/fuse", os.F_OK):
         return "there is no /dev/fuse (the kernel's fuse module)"
+    if mode == "uring" and (missing := keep_uring_on()):
+        return missing
     for name in names:
         for program in SCENARIOS[name][2]:
             if not shutil.which(program):
@@ -176,12 +179,12 @@ def main():
         parser.error(f"modes are: {' '.join(MODES)}")
     if not options.scenarios or any(name not in SCENARIOS for name in options.scenarios):
         parser.error(f"scenarios are: {' '.join(SCENARIOS)}")
-    missing = missing_part(options.scenarios)
+    if os.geteuid() != 0:
+        become_root()
+    missing = missing_part(options.scenarios, options.mode)
     if missing:
         print(f"SKIPPED: {missing}")
         return SKIPPED
-    if os.geteuid() != 0:
-        become_root()
     sys.stdout.reconfigure(line_buffering=True)
     passed = [run_scenario(Test(name, options.mode), *SCENARIOS[name][:2], options.keep) for name in options.scenarios]
     return 0 if all(passed) else 1

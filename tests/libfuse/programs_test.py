@@ -26,7 +26,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "common"))
-from daemons import SKIPPED, Failure, Unsupported, eventually, expect, expect_equal  # noqa: E402
+from daemons import SKIPPED, Failure, Unsupported, eventually, expect, expect_equal, keep_uring_on  # noqa: E402
 
 EXAMPLES = Path("/usr/share/doc/libfuse3-dev/examples")
 SECONDS = 60
@@ -394,7 +394,7 @@ def notify_store_retrieve():
 def check_time_file(name, options):
     """The file's content is cached for good, and changes because the program says so."""
     program = compiled(name)
-    mountpoint = directory("mnt")
+    mountpoint = directory(f"mnt-{name}")
     with on_mount([program, "-f", "--update-interval=1", *options, mountpoint], mountpoint):
         first = (mountpoint / "current_time").read_text()
         expect(first.startswith("The current time is "), f"content {first!r}")
@@ -444,6 +444,19 @@ def fuse_overlayfs():
         expect_equal((mountpoint / "changed").read_text(), "below\nabove\n", "a copied-up file")
     expect_equal((lower / "changed").read_text(), "below\n", "the lower layer")
     expect_equal((upper / "changed").read_text(), "below\nabove\n", "the upper layer")
+
+
+def io_uring():
+    """Requests over io_uring: the tree, notifications and their answers."""
+    if missing := keep_uring_on():
+        raise Unsupported(missing)
+    program = compiled("passthrough_ll")
+    source, mountpoint = directory("source"), directory("mnt-tree")
+    with on_mount([program, "-f", "-o", f"source={source},cache=never,io_uring", mountpoint], mountpoint) as served:
+        work_on(mountpoint, source)
+        expect("io_uring" not in served.text(), f"it is in use: {served.text()}")
+    check_time_file("notify_store_retrieve", ["-o", "io_uring,io_uring_q_depth=2"])
+    check_time_file("notify_inval_inode", ["-o", "io_uring"])
 
 
 def backing_fs():
@@ -578,7 +591,7 @@ def blkdev():
 SCENARIOS = {function.__name__: function for function in (
     hello_ll, hello_ll_background, hello_ll_terminated, refusals, hello_ll_uds, passthrough_ll, waiting_lock,
     notify_inval_entry, notify_inval_inode, notify_store_retrieve, squashfuse_ll, fuse_overlayfs, backing_fs,
-    regular_file_root, qemu_storage_daemon, auto_unmount, blkdev)}
+    regular_file_root, qemu_storage_daemon, auto_unmount, blkdev, io_uring)}
 
 
 def main():

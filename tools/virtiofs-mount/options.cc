@@ -62,6 +62,8 @@ std::expected<Options, std::string> parse(int argc, const char* const* argv) {
     return bad(fmt::format("--queues={} is not possible: 1 to {} are", options.queues, kMaxQueues));
   for (const std::string& list : lists)
     if (auto applied = devfuse::apply(list, options.mount); !applied) return bad("-o: " + applied.error());
+  if (options.mount.io_uring)
+    return bad("-o: io_uring is not possible here: requests go on to the server as they are read");
   if (options.mount.allow_root)
     return bad("-o: allow_root is not possible here: who may do what is the server's to say");
   return options;
