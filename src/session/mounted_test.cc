@@ -27,7 +27,7 @@ class EmptyFs final : public FileSystem {
   Result<void> init(Negotiation&) override {
     if (init_error != 0) return fail(init_error);
     if (hangs_after_telling >= 0) {
-      EXPECT_EQ(write(hangs_after_telling, "i", 1), 1);
+      EXPECT_EQ(::write(hangs_after_telling, "i", 1), 1);
       for (;;) pause();
     }
     started = true;
