@@ -224,6 +224,11 @@ void UringQueue::on_entry(std::size_t index, int result) {
     if (reached_ != Phase::serving) return kept_.push_back(index);
     return serve_entry(index);
   }
+  if (result == -EAGAIN && reached_ != Phase::closed) {
+    // The answer to INIT is written, but a mount(2) that waits for it has not gone on yet.
+    poll(nullptr, 0, 1);
+    return command(*home_[index], UringOperation::register_entry);
+  }
   // The connection has gone: the kernel has no use for the entry any more.
   if (result == -ENOTCONN || result == -ECONNABORTED || result == -ECANCELED) return;
   static log::RateLimit limit;
