@@ -43,7 +43,7 @@ struct Server::Worker {
         own(std::move(channel)),
         epoll(std::move(epoll_fd)),
         pool(own ? *own : first, options.max_write, options.splice),
-        awake(options.busy_poll) {}
+        awake(std::chrono::microseconds(getenv("FW_SPIN") ? atoi(getenv("FW_SPIN")) : 50)) {}
 
   const unsigned number;
   const std::optional<Channel> own;
