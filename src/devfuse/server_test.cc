@@ -45,6 +45,16 @@ TEST_F(ServerTest, FileThatEndsEarly_GivesAShortRead) {
   EXPECT_TRUE(got == fs_.content().substr(0, kFileSize / 2)) << got.size();
 }
 
+TEST_F(ServerTest, ThreadsAboveMaxIdleThreads_End) {
+  start({.max_threads = 4, .max_idle_threads = 1});
+  if (IsSkipped()) return;
+  std::vector<std::thread> readers;
+  for (int i = 0; i < 4; ++i) readers.emplace_back([this] { read_all("data", 4096); });
+  for (auto& reader : readers) reader.join();
+  while (server_->threads() > 1) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_EQ(read_all("data", 4096).size(), kFileSize) << "and can come again";
+}
+
 TEST_F(ServerTest, StopBeforeRun_EndsAtOnce) {
   engine_.emplace(fs_);
   auto made = Mount::create(folder_, MountOptions{});

@@ -18,7 +18,7 @@ LAYERS = {
     "virtio": {"base", "guestmem"},
     "vhost_user": {"base", "guestmem", "virtio"},
     "driver": {"base", "guestmem", "virtio", "vhost_user"},
-    "virtiofs": {"base", "fuse", "guestmem", "virtio", "vhost_user"},
+    "virtiofs": {"base", "io", "fuse", "guestmem", "virtio", "vhost_user"},
     "passthrough": {"base", "io", "fuse"},
     "session": {"base", "io", "fuse", "devfuse", "vhost_user", "virtiofs"},
     "libfuse": {"base", "io", "fuse", "devfuse", "vhost_user", "virtiofs", "session"},
