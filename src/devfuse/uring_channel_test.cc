@@ -73,15 +73,15 @@ class UringChannelTest : public ServerTest {
     ServerTest::SetUp();
     if (!io_uring_offered()) GTEST_SKIP() << "this kernel has no FUSE over io_uring";
   }
+  EchoFs echo_{fs_};
 };
 
 TEST_F(UringChannelTest, RequestsAndAnswersOfAllShapes_Arrive) {
-  EchoFs echo(fs_);
-  serve(echo, {.io_uring = true, .io_uring_queue_depth = 2});
+  serve(echo_, {.io_uring = true, .io_uring_queue_depth = 2});
   if (IsSkipped()) return;
   const std::string value(60000, 'v');
   ASSERT_EQ(setxattr(path("data").c_str(), "user.name", value.data(), value.size(), 0), 0) << errno;
-  EXPECT_TRUE(echo.over_io_uring);
+  EXPECT_TRUE(echo_.over_io_uring);
   // More at once than a queue has entries.
   std::vector<std::thread> users;
   for (int user = 0; user < 8; ++user)
@@ -106,27 +106,24 @@ TEST_F(UringChannelTest, RequestsAndAnswersOfAllShapes_Arrive) {
 TEST_F(UringChannelTest, KernelThatDoesNotOfferIt_IsServedByReading) {
   lock_uring_switch(LOCK_EX);
   ASSERT_TRUE(std::ofstream(kUringSwitch) << "N" << std::flush);
-  EchoFs echo(fs_);
-  serve(echo, {.io_uring = true});
+  serve(echo_, {.io_uring = true});
   if (IsSkipped()) return;
   EXPECT_EQ(read_attributes("data"), 0);
-  EXPECT_FALSE(echo.over_io_uring);
+  EXPECT_FALSE(echo_.over_io_uring);
   EXPECT_TRUE(io_uring_offered());
 }
 
 TEST_F(UringChannelTest, ServerWithoutIt_IsNotOfferedIt) {
-  EchoFs echo(fs_);
-  serve(echo, {});
+  serve(echo_, {});
   if (IsSkipped()) return;
   EXPECT_EQ(read_attributes("data"), 0);
-  EXPECT_FALSE(echo.over_io_uring);
+  EXPECT_FALSE(echo_.over_io_uring);
 }
 
 TEST_F(UringChannelTest, OtherUsers_AreTurnedAway) {
-  EchoFs echo(fs_);
   MountOptions options;
   options.allow_root = true;
-  serve(echo, {.only_user = 4711, .io_uring = true}, options);
+  serve(echo_, {.only_user = 4711, .io_uring = true}, options);
   if (IsSkipped()) return;
   EXPECT_EQ(read_attributes("data"), 0);  // root
   const pid_t child = fork();
