@@ -48,7 +48,9 @@ Server::Server(Engine& engine, Channel first, const ServerOptions& options)
     : engine_(engine), first_(std::move(first)), options_(options) {}
 
 Server::~Server() {
-  if (options_.resumable) finish();
+  // Queues that run() did not end: there was none.
+  if (uring_) uring_->pause(true);
+  if (options_.resumable || uring_) finish();
 }
 
 Result<std::unique_ptr<Server::Worker>> Server::make_worker(unsigned number) {

@@ -138,6 +138,56 @@ TEST_F(UringChannelTest, OtherUsers_AreTurnedAway) {
   EXPECT_EQ(status, 0);
 }
 
+TEST_F(UringChannelTest, ServerThatStopsAndGoesOn_LosesNothing) {
+  engine_.emplace(fs_);
+  auto made = Mount::create(folder_, MountOptions{});
+  if (!made) GTEST_SKIP() << made.error();
+  mount_.emplace(std::move(made->mount));
+  auto server = Server::create(*engine_, std::move(made->channel), {.io_uring = true, .resumable = true});
+  ASSERT_TRUE(server);
+  std::atomic<bool> enough{false};
+  std::vector<std::thread> users;
+  for (int user = 0; user < 3; ++user)
+    users.emplace_back([&] {
+      while (!enough) EXPECT_EQ(read_all("data", std::size_t{1} << 17).size(), kFileSize);
+    });
+  for (int round = 0; round < 20; ++round) {
+    std::thread running([&] { EXPECT_EQ((*server)->run(), Server::Ending::stopped); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    (*server)->stop();
+    running.join();
+    (*server)->resume();
+  }
+  std::thread running([&] { EXPECT_EQ((*server)->run(), Server::Ending::unmounted); });
+  enough = true;
+  for (auto& user : users) user.join();
+  EXPECT_TRUE(mount_->unmount(Mount::Mode::clean));
+  running.join();
+  server->reset();
+}
+
+TEST_F(UringChannelTest, ServerWithoutARun_EndsWhatItsQueuesServed) {
+  engine_.emplace(fs_);
+  auto channel = Channel::open();
+  ASSERT_TRUE(channel);
+  auto server = Server::create(*engine_, std::move(*channel), {.io_uring = true, .grace = {}});
+  ASSERT_TRUE(server);
+  auto made =
+      Mount::create_for((*server)->channel(), folder_, MountOptions{}, [&] { (*server)->serve_init(); });
+  if (!made) GTEST_SKIP() << made.error();
+  mount_.emplace(std::move(*made));
+  if (!engine_->initialized()) GTEST_SKIP() << "this kernel's mount(2) does not wait for INIT";
+  std::thread reader([this] {
+    const UniqueFd fd(::open(path("kept").c_str(), O_RDONLY | O_CLOEXEC));
+    char byte = 0;
+    EXPECT_EQ(::read(fd.get(), &byte, 1), -1);
+  });
+  fs_.await_kept();
+  server->reset();
+  reader.join();
+  for (auto& call : fs_.take_kept()) std::move(call.reply).ok(std::size_t{1});
+}
+
 TEST_F(UringChannelTest, Load_EndsByAbortWithoutAHang) {
   start({.io_uring = true});
   if (IsSkipped()) return;

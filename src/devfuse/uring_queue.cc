@@ -99,21 +99,19 @@ void UringQueue::stay_on_cpu() const {
 }
 
 void UringQueue::enter(Phase phase) {
-  phase_.store(phase, std::memory_order_release);
+  {
+    const std::lock_guard lock(mutex_);
+    phase_.store(phase);
+  }
   const std::uint64_t one = 1;
   while (::write(wake_event_.get(), &one, sizeof one) < 0 && errno == EINTR) {
   }
 }
 
-void UringQueue::serve() {
-  {
-    const std::lock_guard lock(mutex_);
-    paused_ = false;
-  }
-  enter(Phase::serving);
-}
+void UringQueue::serve() { enter(Phase::serving); }
 
 void UringQueue::pause(bool end_waits) {
+  if (!thread_.joinable()) return;
   enter(Phase::paused);
   std::unique_lock lock(mutex_);
   while (!changed_.wait_for(lock, kAskAgain, [this] { return paused_; })) {
@@ -179,10 +177,14 @@ bool UringQueue::is_ready() const {
 }
 
 void UringQueue::follow_phase() {
-  const Phase wanted = phase_.load(std::memory_order_acquire);
-  if (wanted == reached_) return;
-  reached_ = wanted;
-  if (wanted == Phase::serving) {
+  if (phase_.load() == reached_) return;
+  {
+    // With the lock, so that pause() does not miss it.
+    const std::lock_guard lock(mutex_);
+    reached_ = phase_.load();
+    paused_ = false;
+  }
+  if (reached_ == Phase::serving) {
     if (!std::exchange(registered_, true)) join_connection();
     for (const std::size_t index : std::exchange(kept_, {})) serve_entry(index);
     return;
