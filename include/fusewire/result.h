@@ -13,8 +13,8 @@ struct Errno {
   friend bool operator==(Errno, Errno) = default;
 };
 
-// The text of strerror(3) for `error`, thread-safe.
-std::string to_string(Errno error);
+// The text of strerror(3) for `error`, thread-safe. Without memory for it: "no memory".
+std::string to_string(Errno error) noexcept;
 
 template <class T>
 using Result = std::expected<T, Errno>;

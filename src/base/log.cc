@@ -15,10 +15,14 @@
 
 namespace fusewire {
 
-std::string to_string(Errno error) {
+std::string to_string(Errno error) noexcept {
   char buffer[128];
-  // GNU strerror_r: returns the text, which need not stand in the buffer.
-  return strerror_r(error.value, buffer, sizeof buffer);
+  try {
+    // GNU strerror_r: returns the text, which need not stand in the buffer.
+    return strerror_r(error.value, buffer, sizeof buffer);
+  } catch (const std::bad_alloc&) {
+    return "no memory";  // so short that it needs none
+  }
 }
 
 void check_failed(const char* condition, const char* file, int line) {
