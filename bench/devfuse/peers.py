@@ -3,6 +3,7 @@
 import dataclasses
 
 EXAMPLES = "/usr/share/doc/libfuse3-dev/examples"
+PASSTHROUGH_MOUNT = "tests/devfuse/passthrough_mount"
 THEIR_LIBRARY = "/usr/lib/x86_64-linux-gnu/libfuse3.so.3"
 
 # What is compared with what: peers of a group do the same work on the same share.
@@ -40,9 +41,15 @@ PEERS = [
     *both("threads"),
     *both("clone_fd", "-o", "clone_fd"),
     *both("-s", "-s"),
-    Peer("C++, threads", mode="C++", program="tests/devfuse/passthrough_mount",
+    Peer("ours, io_uring", mode="io_uring", library="ours",
+         arguments=("-o", "io_uring", *Peer.__dataclass_fields__["arguments"].default)),
+    Peer("C++, threads", mode="C++", program=PASSTHROUGH_MOUNT,
          arguments=("-f", "--cache=never", "{share}", "{mount}")),
+    Peer("C++, io_uring", mode="C++", program=PASSTHROUGH_MOUNT,
+         arguments=("-f", "--cache=never", "-o", "io_uring", "{share}", "{mount}")),
     Peer("ours, backing file", group=BACKING, mode=BACKING, program="tests/libfuse/backing_fs.c", library="ours",
          arguments=("-f", "{mount}"), environment={"BACKING_FILE": "{file}"}, path="{mount}/file"),
+    Peer("C++, backing file", group=BACKING, mode=BACKING, program=PASSTHROUGH_MOUNT,
+         arguments=("-f", "--backing", "{share}", "{mount}"), path="{mount}/file"),
     Peer("native", group=BACKING, mode=BACKING, program=None, path="{file}"),
 ]

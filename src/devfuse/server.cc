@@ -61,10 +61,12 @@ Result<std::unique_ptr<Server::Worker>> Server::make_worker(unsigned number) {
     own = std::move(*cloned);
   }
   UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
-  if (!epoll || !Worker::watch(epoll, stop_event_.get(), EPOLLIN)) return fail_errno();
-  // The first one's channel may have no mount yet.
-  if (number != 0 && !Worker::watch_requests(epoll, own ? *own : first_)) return fail_errno();
-  return std::make_unique<Worker>(number, std::move(own), std::move(epoll), first_, options_);
+  UniqueFd call(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!epoll || !call || !Worker::watch(epoll, stop_event_.get(), EPOLLIN) ||
+      !Worker::watch(epoll, call.get(), EPOLLIN))
+    return fail_errno();
+  return std::make_unique<Worker>(number, std::move(own), std::move(epoll), std::move(call), first_,
+                                  options_);
 }
 
 void Server::serve_init() {
@@ -86,13 +88,7 @@ void Server::serve_init() {
 Server::Ending Server::run() {
   if (options_.io_uring) prepare_uring();
   if (uring_ && uring_decided_) uring_->serve();
-  Worker& first = *workers_.front();
-  // EEXIST: this is not the first run().
-  if (!Worker::watch_requests(first.epoll, first_) && errno != EEXIST) {
-    error_.store(errno);
-    end(Ending::failed);
-  }
-  serve(first);
+  serve(*workers_.front());
   // After the end nobody starts threads.
   std::vector<std::thread> others;
   {
@@ -100,8 +96,11 @@ Server::Ending Server::run() {
     for (const auto& worker : workers_) {
       if (worker->thread.joinable()) others.push_back(std::move(worker->thread));
       worker->running = false;
+      worker->asleep = false;
     }
     thread_count_ = 1;
+    sleepers_ = 0;
+    has_deputy_ = false;
   }
   for (std::thread& thread : others) thread.join();
   if (uring_) uring_->pause(!options_.resumable);

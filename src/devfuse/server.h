@@ -2,8 +2,12 @@
 //
 // Begins with one thread, which is run()'s caller. Whenever a thread takes a request while no other one
 // waits, one more is started, up to max_threads; they are kept, but for those above max_idle_threads that had
-// nothing to do for a while. Idle threads sleep so that a request wakes one of them, after a short while
-// awake where that pays (io/busy_poll.h). With clone_fd each thread has a channel of its own.
+// nothing to do for a while. With clone_fd each thread has a channel of its own.
+//
+// While requests are served quickly, one thread waits for them, because each further one that a request wakes
+// costs more than it helps. One other is the deputy: it looks every millisecond whether the first is held up
+// or overrun, and joins it then. The rest sleep until they are called. Threads whose requests take long all
+// wait at the device, and a request wakes one of them.
 //
 // The end comes by stop(), or by the kernel: unmounted, or the connection aborted. Requests that are still
 // being served then are waited for a while; those that are not answered even so are given up, and answering
@@ -46,7 +50,7 @@ struct ServerOptions {
   unsigned io_uring_queue_depth = 8;  // requests that one processor's queue serves at once
   // How long unanswered requests are waited for at the end.
   std::chrono::milliseconds grace{5000};
-  // How long a thread waits awake for the next request; 0: not at all.
+  // How long an io_uring queue's thread waits awake for the next request; 0: not at all.
   std::chrono::microseconds busy_poll{50};
   // The end of run() is not the end of the file system: what is unanswered stays so, and run() may be called
   // again, after resume(). The end comes with the server's.
@@ -109,8 +113,11 @@ class Server {
   Engine::Transport transport() const;
   // How many requests are not answered.
   std::size_t lent() const;
-  // One more thread, if none waits and there may be one.
-  void want_thread();
+  // Called with a request at hand: sees to it that somebody else is there for the next one. A sleeping thread
+  // is called, or one more started, if there may be.
+  void want_help();
+  bool call_sleeper();
+  void start_thread();
   // A worker without a thread, an old one or a new one; with the lock.
   Result<Worker*> spare_worker();
   void serve(Worker& worker);
@@ -119,10 +126,15 @@ class Server {
   // Serves what receive() took.
   void serve_received(Worker& worker);
   bool serve_one(Worker& worker);
-  // Waits awake, for a short time at most; whether something came.
-  bool poll_awake(Worker& worker);
-  // Sleeps until there may be something to do, or the thread is one too many.
+  // Waits until there may be something to do, or the thread is one too many: at the device, or, when others
+  // do, as the deputy, or asleep.
   void wait(Worker& worker);
+  bool becomes_listener(const Worker& worker);
+  void listen(Worker& worker);
+  void deputize(Worker& worker);
+  void sleep(Worker& worker);
+  // One wait of the three. What happened, but for requests, is done.
+  bool has_requests_after(Worker& worker, int milliseconds);
   // Whether this idle thread is one too many; it is counted out then.
   bool is_surplus(Worker& worker);
   // The file system's end. Requests that are not answered in time are given up.
@@ -141,6 +153,11 @@ class Server {
 
   std::unique_ptr<UringChannel> uring_;
   bool uring_decided_ = true;  // for the only thread, while there is one
+
+  std::atomic<unsigned> listeners_{0};      // threads that wait at the device
+  std::atomic<bool> has_deputy_{false};     // somebody is, or is called to be it
+  std::atomic<unsigned> sleepers_{0};       // that can be called
+  std::atomic<std::uint64_t> received_{0};  // requests
 
   std::atomic<unsigned> idle_{0};
   std::atomic<unsigned> thread_count_{0};

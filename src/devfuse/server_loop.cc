@@ -1,10 +1,12 @@
 // What a Server's threads do: take a request, serve it, wait for the next one; and how many there are.
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <exception>
 #include <new>
 
@@ -18,6 +20,17 @@ namespace {
 // A thread that had to wait for its last request looks for the next one only this often without waiting.
 constexpr unsigned kLookEvery = 16;
 
+// A request that took this long may have waited for something.
+constexpr auto kLong = std::chrono::microseconds(200);
+// So many waits after one, a thread still waits at the device, beside others.
+constexpr unsigned kLongRemembered = 32;
+
+// How often the deputy looks, after how many looks it takes the others for overrun, and after how many
+// without a request it rather waits at the device.
+constexpr int kTickMilliseconds = 1;
+constexpr unsigned kOverrunTicks = 8;
+constexpr unsigned kQuietTicks = 16;
+
 // A thread above max_idle_threads ends after this long without a request.
 constexpr int kSurplusMilliseconds = 2000;
 
@@ -26,12 +39,32 @@ void pause(int milliseconds) { poll(nullptr, 0, milliseconds); }
 
 }  // namespace
 
-void Server::want_thread() {
-  if (uring_) return;
-  if (idle_.load(std::memory_order_relaxed) != 0) return;  // SAFETY: a wrong guess costs or saves a thread
-  if (thread_count_.load(std::memory_order_relaxed) >= options_.max_threads) return;  // SAFETY: as above
+void Server::want_help() {
+  received_.fetch_add(1);
+  if (uring_ || options_.max_threads == 1 || listeners_.load() != 0 || has_deputy_.load()) return;
+  if (sleepers_.load() != 0 && call_sleeper()) return;
+  if (thread_count_.load() < options_.max_threads) start_thread();
+}
+
+bool Server::call_sleeper() {
   const std::lock_guard lock(workers_mutex_);
-  if (ending() || thread_count_.load() >= options_.max_threads) return;
+  if (has_deputy_.load()) return true;
+  for (const auto& worker : workers_) {
+    if (!worker->asleep) continue;
+    worker->asleep = false;
+    sleepers_.fetch_sub(1);
+    has_deputy_.store(true);
+    const std::uint64_t one = 1;
+    // The counter can only be full, and then it is readable already.
+    [[maybe_unused]] const ssize_t written = ::write(worker->call.get(), &one, sizeof one);
+    return true;
+  }
+  return false;
+}
+
+void Server::start_thread() {
+  const std::lock_guard lock(workers_mutex_);
+  if (ending() || has_deputy_.load() || thread_count_.load() >= options_.max_threads) return;
   static log::RateLimit limit;
   const auto worker = spare_worker();
   if (!worker) {
@@ -44,11 +77,17 @@ void Server::want_thread() {
   sigemptyset(&ends);
   for (const int signal : {SIGHUP, SIGINT, SIGQUIT, SIGTERM}) sigaddset(&ends, signal);
   pthread_sigmask(SIG_BLOCK, &ends, &before);
+  has_deputy_.store(true);
   try {
-    made.thread = std::thread([this, &made] { serve(made); });
+    made.thread = std::thread([this, &made] {
+      idle_.fetch_add(1);
+      deputize(made);
+      serve(made);
+    });
     made.running = true;
     thread_count_.fetch_add(1);
   } catch (const std::exception& error) {  // the system's, or want of memory
+    has_deputy_.store(false);
     log::warn_limited(limit, "no further thread for /dev/fuse: {}", error.what());
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
@@ -77,19 +116,16 @@ void Server::serve(Worker& worker) {
     error_.store(errno);
     end(Ending::failed);
   }
-  worker.awake.starts();
   bool surplus = false;
   while (!ending() && !surplus) {
     bool worked = false;
     if (worker.busy || ++worker.waits % kLookEvery == 0) worked = serve_one(worker);
-    if (!worked) worked = poll_awake(worker);
     worker.busy = worked;
     if (work && work->ready()) worked |= work->turn();
     if (worked || ending()) continue;
     wait(worker);
     surplus = is_surplus(worker);
   }
-  worker.awake.ends();
   // What waits in handlers of other threads is to end too.
   if (!surplus && !options_.resumable) engine_.end_waits(worker.number);
   if (work) work->finish_all();
@@ -116,43 +152,111 @@ bool Server::receive(Worker& worker) {
 void Server::serve_received(Worker& worker) {
   ChannelSlot* slot = std::exchange(worker.slot, nullptr);
   slot->queue = worker.number;
-  want_thread();
+  want_help();
   if (options_.only_user && refuse_others(*slot, *options_.only_user)) return;
+  const auto began = std::chrono::steady_clock::now();
   engine_.submit(*slot);
+  if (std::chrono::steady_clock::now() - began >= kLong) worker.slow = kLongRemembered;
   if (!uring_decided_ && engine_.initialized()) decide_on_uring();
 }
 
-bool Server::poll_awake(Worker& worker) {
-  bool received = false;
-  idle_.fetch_add(1, std::memory_order_relaxed);  // SAFETY: see want_thread()
-  const bool found = worker.awake.wait([&] {
-    // Whoever else wants the processor, the sender of the next request before all, goes first.
-    sched_yield();
-    received = receive(worker);
-    return received || ending() || (worker.work != nullptr && worker.work->ready());
-  });
-  idle_.fetch_sub(1, std::memory_order_relaxed);  // SAFETY: see want_thread()
-  if (received) serve_received(worker);
-  return found;
+void Server::wait(Worker& worker) {
+  worker.rested = false;
+  idle_.fetch_add(1);
+  if (becomes_listener(worker)) {
+    listen(worker);
+  } else if (!has_deputy_.exchange(true)) {
+    deputize(worker);
+  } else {
+    sleep(worker);
+  }
 }
 
-void Server::wait(Worker& worker) {
-  std::array<epoll_event, 3> events;
+bool Server::becomes_listener(const Worker& worker) {
+  unsigned none = 0;
+  if (listeners_.compare_exchange_strong(none, 1)) return true;
+  if (worker.slow == 0) return false;
+  listeners_.fetch_add(1);
+  return true;
+}
+
+void Server::listen(Worker& worker) {
+  if (worker.slow != 0) --worker.slow;
+  if (!worker.watch_requests(true)) {
+    error_.store(errno);
+    end(Ending::failed);
+  }
   const bool kept = worker.number == 0 || options_.max_idle_threads >= options_.max_threads;
-  idle_.fetch_add(1, std::memory_order_relaxed);  // SAFETY: see want_thread()
-  worker.awake.falls_asleep();
-  const int count =
-      epoll_wait(worker.epoll.get(), events.data(), events.size(), kept ? -1 : kSurplusMilliseconds);
-  worker.awake.woke_up();
-  idle_.fetch_sub(1, std::memory_order_relaxed);  // SAFETY: see want_thread()
+  const bool requests = has_requests_after(worker, kept ? -1 : kSurplusMilliseconds);
+  listeners_.fetch_sub(1);
+  idle_.fetch_sub(1);
+  if (requests && !ending()) serve_one(worker);
+}
+
+void Server::deputize(Worker& worker) {
+  worker.watch_requests(false);
+  std::uint64_t seen = received_.load();
+  unsigned overrun = 0;
+  for (unsigned quiet = 0; quiet < kQuietTicks;) {
+    has_requests_after(worker, kTickMilliseconds);
+    if (!worker.rested) break;  // something came for this thread
+    const std::uint64_t received = received_.load();
+    const bool moves = received != seen;
+    seen = received;
+    quiet = moves ? 0 : quiet + 1;
+    if (listeners_.load() != 0) {
+      overrun = 0;
+    } else if (!moves || ++overrun == kOverrunTicks) {
+      break;
+    }
+  }
+  // Whichever it was: the next wait is at the device.
+  if (worker.rested) worker.slow = std::max(worker.slow, 1U);
+  worker.rested = false;
+  has_deputy_.store(false);
+  idle_.fetch_sub(1);
+}
+
+void Server::sleep(Worker& worker) {
+  worker.watch_requests(false);
+  {
+    const std::lock_guard lock(workers_mutex_);
+    worker.asleep = true;
+    sleepers_.fetch_add(1);
+  }
+  // The deputy may have gone just before it could be seen that this one can be called.
+  bool called = !has_deputy_.load();
+  if (!called) {
+    const bool kept = worker.number == 0 || options_.max_idle_threads >= options_.max_threads;
+    has_requests_after(worker, kept ? -1 : kSurplusMilliseconds);
+  }
+  {
+    const std::lock_guard lock(workers_mutex_);
+    called = !std::exchange(worker.asleep, false);
+    if (!called) sleepers_.fetch_sub(1);
+  }
+  if (!called) {
+    idle_.fetch_sub(1);
+    return;
+  }
+  worker.rested = false;
+  deputize(worker);
+}
+
+bool Server::has_requests_after(Worker& worker, int milliseconds) {
+  std::array<epoll_event, 4> events;
+  const int count = epoll_wait(worker.epoll.get(), events.data(), events.size(), milliseconds);
   worker.rested = count == 0;
-  const int work_fd = worker.work != nullptr ? worker.work->event_fd() : -1;
   bool requests = false;
   for (int i = 0; i < count; ++i) {
     const int fd = events[static_cast<std::size_t>(i)].data.fd;
-    requests |= fd != work_fd && fd != stop_event_.get();
+    if (fd == worker.call.get()) {
+      std::uint64_t calls = 0;
+      [[maybe_unused]] const ssize_t got = ::read(fd, &calls, sizeof calls);
+    }
+    requests |= fd == worker.pool.channel().fd();
   }
-  if (requests && !ending()) serve_one(worker);
+  return requests;
 }
 
 bool Server::is_surplus(Worker& worker) {

@@ -12,40 +12,48 @@
 #include "devfuse/server.h"
 #include "fusewire/thread_work.h"
 #include "fusewire/unique_fd.h"
-#include "io/busy_poll.h"
 
 namespace fusewire::devfuse {
 
 struct Server::Worker {
-  Worker(unsigned index, std::optional<Channel> channel, UniqueFd epoll_fd, const Channel& first,
-         const ServerOptions& options)
+  Worker(unsigned index, std::optional<Channel> channel, UniqueFd epoll_fd, UniqueFd call_event,
+         const Channel& first, const ServerOptions& options)
       : number(index),
         own(std::move(channel)),
         epoll(std::move(epoll_fd)),
-        pool(own ? *own : first, options.max_write, options.splice),
-        awake(options.busy_poll) {}
+        call(std::move(call_event)),
+        pool(own ? *own : first, options.max_write, options.splice) {}
 
   static bool watch(const UniqueFd& epoll, int fd, std::uint32_t events) {
     epoll_event event{.events = events, .data = {.fd = fd}};
     return epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) == 0;
   }
-  // Exclusive: of all threads that wait on the connection, which is the same behind each clone, a request
-  // wakes one.
-  static bool watch_requests(const UniqueFd& epoll, const Channel& channel) {
-    return watch(epoll, channel.fd(), EPOLLIN | EPOLLEXCLUSIVE);
+  // Whether requests wake this thread. Exclusive: of all threads that wait on the connection, which is the
+  // same behind each clone, a request wakes one. False when the kernel refuses.
+  bool watch_requests(bool wanted) {
+    if (wanted == watching) return true;
+    const int fd = pool.channel().fd();
+    if (wanted ? !watch(epoll, fd, EPOLLIN | EPOLLEXCLUSIVE)
+               : epoll_ctl(epoll.get(), EPOLL_CTL_DEL, fd, nullptr) != 0)
+      return false;
+    watching = wanted;
+    return true;
   }
 
   const unsigned number;
   const std::optional<Channel> own;
   const UniqueFd epoll;
+  const UniqueFd call;  // ends a sleep
   SlotPool pool;
   std::thread thread;    // none for the one that run() is
   bool running = false;  // guarded by workers_mutex_
-  io::BusyPoll awake;
+  bool asleep = false;   // until it is called; guarded by workers_mutex_
+  bool watching = false;
   ThreadWork* work = nullptr;
   bool busy = true;     // the last look for a request found one
   bool rested = false;  // the last sleep ended because of its length
   unsigned waits = 0;
+  unsigned slow = 0;            // so many waits since a request took long, counted down
   ChannelSlot* slot = nullptr;  // for the next request
 };
 
