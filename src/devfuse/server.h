@@ -5,9 +5,9 @@
 // nothing to do for a while. With clone_fd each thread has a channel of its own.
 //
 // While requests are served quickly, one thread waits for them, because each further one that a request wakes
-// costs more than it helps. One other is the deputy: it looks every millisecond whether the first is held up
-// or overrun, and joins it then. The rest sleep until they are called. Threads whose requests take long all
-// wait at the device, and a request wakes one of them.
+// costs more than it helps. One other is the deputy: it looks every few milliseconds whether the first is
+// held up or overrun, and joins it then. The rest sleep until they are called. Threads whose requests take
+// long all wait at the device, and a request wakes one of them.
 //
 // The end comes by stop(), or by the kernel: unmounted, or the connection aborted. Requests that are still
 // being served then are waited for a while; those that are not answered even so are given up, and answering

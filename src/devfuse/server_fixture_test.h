@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <barrier>
 #include <condition_variable>
 #include <cstring>
 #include <fstream>
@@ -24,10 +25,12 @@ namespace fusewire::devfuse {
 
 inline constexpr std::size_t kFileSize = 3 * 1024 * 1024 + 5;
 
-// A folder with "data" (a memory file, read by descriptor), "kept" (READs are kept unanswered) and "short"
-// (half of what its size says).
+// A folder with "data" (a memory file, read by descriptor), "kept" (READs are kept unanswered), "short" (half
+// of what its size says) and "meeting" (READs hold up their thread until kMeeting of them are there).
 class TestFs final : public FileSystem {
  public:
+  static constexpr int kMeeting = 4;
+
   TestFs() : file_(memfd_create("data", MFD_CLOEXEC)) {
     std::string content(kFileSize, '\0');
     for (std::size_t i = 0; i < content.size(); ++i) content[i] = static_cast<char>(i * 7 + i / 4096);
@@ -42,7 +45,11 @@ class TestFs final : public FileSystem {
   void destroy() override { destroyed = true; }
   void lookup(Call<op::Lookup> call) override {
     const std::string name(call.tail.name);
-    const std::uint64_t node = name == "data" ? 2 : name == "kept" ? 3 : name == "short" ? 4 : 0;
+    const std::uint64_t node = name == "data"      ? 2
+                               : name == "kept"    ? 3
+                               : name == "short"   ? 4
+                               : name == "meeting" ? 5
+                                                   : 0;
     if (node == 0) return std::move(call.reply).error(ENOENT);
     fuse_entry_out out{};
     out.nodeid = node;
@@ -68,6 +75,10 @@ class TestFs final : public FileSystem {
       kept_.push_back(std::move(call));
       changed_.notify_all();
       return;
+    }
+    if (node == 5) {
+      meeting_.arrive_and_wait();
+      return std::move(call.reply).ok(std::as_bytes(std::span("x", 1)));
     }
     const std::size_t end = node == 4 ? kFileSize / 2 : kFileSize;
     if (node == 4) {
@@ -108,6 +119,7 @@ class TestFs final : public FileSystem {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Call<op::Read>> kept_;
+  std::barrier<> meeting_{kMeeting};
 };
 
 // The kernel's switch for FUSE over io_uring, which is one for all mounts: what uses them holds a lock

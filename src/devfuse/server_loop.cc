@@ -23,11 +23,13 @@ constexpr unsigned kLookEvery = 16;
 // A request that took this long may have waited for something.
 constexpr auto kLong = std::chrono::microseconds(200);
 // So many waits after one, a thread still waits at the device, beside others.
-constexpr unsigned kLongRemembered = 32;
+constexpr unsigned kLongRemembered = 256;
 
-// How often the deputy looks, after how many looks it takes the others for overrun, and after how many
+// How often the deputy looks: less and less while all goes well, because its waking up has the kernel move
+// the others to other processors. After how many looks it takes the others for overrun, and after how many
 // without a request it rather waits at the device.
-constexpr int kTickMilliseconds = 1;
+constexpr int kShortestTickMilliseconds = 1;
+constexpr int kLongestTickMilliseconds = 8;
 constexpr unsigned kOverrunTicks = 8;
 constexpr unsigned kQuietTicks = 16;
 
@@ -197,13 +199,15 @@ void Server::deputize(Worker& worker) {
   worker.watch_requests(false);
   std::uint64_t seen = received_.load();
   unsigned overrun = 0;
+  int tick = kShortestTickMilliseconds;
   for (unsigned quiet = 0; quiet < kQuietTicks;) {
-    has_requests_after(worker, kTickMilliseconds);
+    has_requests_after(worker, tick);
     if (!worker.rested) break;  // something came for this thread
     const std::uint64_t received = received_.load();
     const bool moves = received != seen;
     seen = received;
     quiet = moves ? 0 : quiet + 1;
+    tick = moves ? std::min(tick * 2, kLongestTickMilliseconds) : kShortestTickMilliseconds;
     if (listeners_.load() != 0) {
       overrun = 0;
     } else if (!moves || ++overrun == kOverrunTicks) {

@@ -45,6 +45,24 @@ TEST_F(ServerTest, FileThatEndsEarly_GivesAShortRead) {
   EXPECT_TRUE(got == fs_.content().substr(0, kFileSize / 2)) << got.size();
 }
 
+// Requests that come quickly make the threads rest but for one; each that is held up is to be joined by
+// another.
+TEST_F(ServerTest, RequestsThatHoldUpTheirThreads_AreServedAtOnceByOthers) {
+  start({.max_threads = TestFs::kMeeting});
+  if (IsSkipped()) return;
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_EQ(read_all("data", 4096).size(), kFileSize);
+    std::vector<std::thread> readers;
+    for (int i = 0; i < TestFs::kMeeting; ++i)
+      readers.emplace_back([this] {
+        const UniqueFd fd(::open(path("meeting").c_str(), O_RDONLY | O_CLOEXEC));
+        char byte = 0;
+        EXPECT_EQ(::read(fd.get(), &byte, 1), 1);
+      });
+    for (auto& reader : readers) reader.join();
+  }
+}
+
 TEST_F(ServerTest, ThreadsAboveMaxIdleThreads_End) {
   start({.max_threads = 4, .max_idle_threads = 1});
   if (IsSkipped()) return;
