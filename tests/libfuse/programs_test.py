@@ -75,11 +75,11 @@ def compiled(name, folder=EXAMPLES):
 class Program:
     """A file system's process, from its start to the end of its mount."""
 
-    def __init__(self, command, env=None, user=None):
+    def __init__(self, command, env=None, user=None, descriptors=()):
         environment = {**os.environ, "LD_LIBRARY_PATH": str(Settings.lib), **Settings.environment, **(env or {})}
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen([str(word) for word in command], env=environment, stdout=self.log,
-                                        stderr=self.log, cwd=Settings.work, user=user)
+                                        stderr=self.log, cwd=Settings.work, user=user, pass_fds=descriptors)
 
     def text(self):
         self.log.seek(0)
@@ -179,6 +179,30 @@ def hello_ll():
                 check_hello(mountpoint)
     with on_mount([program, "-f", "-o", "clone_fd,max_idle_threads=2", mountpoint], mountpoint):
         check_hello(mountpoint)
+
+
+def hello_ll_inherited():
+    """The socket is open and listens already, as one that systemd passes on."""
+    program = compiled("hello_ll")
+    mountpoint = directory("mnt")
+    path = Settings.work / "fs.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(1)
+        served = Program([program, "-f", f"--fd={listener.fileno()}"], descriptors=(listener.fileno(),))
+    front_end = subprocess.Popen([Settings.mount, "-f", str(path), str(mountpoint)])
+    try:
+        eventually(lambda: served.alive() and mounted(mountpoint), "virtiofs-mount has mounted", SECONDS)
+        check_hello(mountpoint)
+        subprocess.run(["umount", str(mountpoint)], check=True, timeout=SECONDS)
+        expect_equal(front_end.wait(SECONDS), 0, "virtiofs-mount's exit status")
+        expect_equal(served.ended(), 0, f"exit status, log: {served.text()}")
+    finally:
+        lazily_unmount(mountpoint)
+        if front_end.poll() is None:
+            front_end.kill()
+            front_end.wait()
+        served.stop()
 
 
 def hello_ll_background():
@@ -589,8 +613,8 @@ def blkdev():
 
 
 SCENARIOS = {function.__name__: function for function in (
-    hello_ll, hello_ll_background, hello_ll_terminated, refusals, hello_ll_uds, passthrough_ll, waiting_lock,
-    notify_inval_entry, notify_inval_inode, notify_store_retrieve, squashfuse_ll, fuse_overlayfs, backing_fs,
+    hello_ll, hello_ll_inherited, hello_ll_background, hello_ll_terminated, refusals, hello_ll_uds, passthrough_ll,
+    waiting_lock, notify_inval_entry, notify_inval_inode, notify_store_retrieve, squashfuse_ll, fuse_overlayfs, backing_fs,
     regular_file_root, qemu_storage_daemon, auto_unmount, blkdev, io_uring)}
 
 
