@@ -1,9 +1,10 @@
 // Backing files: files that the kernel reads, writes and maps itself once OPEN or CREATE was answered with
-// one (FUSE_PASSTHROUGH, Linux 6.9). READ and WRITE do not come then, and nothing of the file is cached twice.
+// one (FUSE_PASSTHROUGH, Linux 6.9). READ and WRITE do not come then, and nothing of the file is cached
+// twice.
 //
-// FileSystem::init asks for them by Negotiation::want_backing_files() and keeps what it gets. OPEN asks it for
-// the node's BackingFile, answers with a BackedOpenAnswer (answers.h), and keeps the file until RELEASE. Where
-// there is none, at init or for one file, it answers as usual and serves the reads itself.
+// FileSystem::init asks for them by Negotiation::want_backing_files() and keeps what it gets. OPEN asks it
+// for the node's BackingFile, answers with a BackedOpenAnswer (answers.h), and keeps the file until RELEASE.
+// Where there is none, at init or for one file, it answers as usual and serves the reads itself.
 //
 // The kernel's rules, by which an open(2) fails with EIO otherwise: all that have a node open have it open
 // with the same backing file (BackingFiles::open sees to that), or all without one. So the answer to OPEN may
@@ -11,7 +12,8 @@
 // The kernel uses the file with the credentials of the thread that called BackingFiles::open, whatever access
 // mode it was opened with there: what may be read and written follows from the flags of the request alone.
 // With Cap::handle_killpriv or handle_killpriv_v2 nobody clears set-user-ID bits at a write, unless that
-// thread lacks CAP_FSETID; without them the kernel does.
+// thread lacks CAP_FSETID: then every write does. Without them the kernel clears them, but asks for
+// security.capability (GETXATTR) at each write if the file system has extended attributes.
 //
 // Threading: all methods from any thread, at once.
 #pragma once

@@ -38,9 +38,9 @@ class Negotiation {
   // What tells this kernel something without being asked; see notifier.h. Never null in FileSystem::init.
   const std::shared_ptr<Notifier>& notifier() const { return notifier_; }
 
-  // Turns Cap::passthrough on, so that the file system may give the kernel files to read and write itself; see
-  // backing_file.h. EOPNOTSUPP where there is no such thing: over virtio, with a kernel before Linux 6.9, with
-  // Cap::writeback_cache on.
+  // Turns Cap::passthrough on, so that the file system may give the kernel files to read and write itself;
+  // see backing_file.h. EOPNOTSUPP where there is no such thing: over virtio, with a kernel before Linux 6.9,
+  // with Cap::writeback_cache on.
   Result<std::shared_ptr<BackingFiles>> want_backing_files();
 
   // Sizes in bytes and limits as in struct fuse_init_out; set them in FileSystem::init.

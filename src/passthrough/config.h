@@ -35,9 +35,9 @@ struct Config {
   bool allow_direct_io = false;  // honour the guest's O_DIRECT on the host
   bool allow_mmap =
       false;  // FUSE_DIRECT_IO_ALLOW_MMAP: shared mappings although the cache policy is direct I/O
-  // The kernel reads and writes regular files itself (fusewire/backing_file.h), where it can: on a mount of this
-  // host by a process with CAP_SYS_ADMIN. Never over virtio, so that the daemon has no option for it. The host
-  // then honours O_DIRECT in any case, and the kernel clears set-user-ID bits by itself (no killpriv_v2).
+  // The kernel reads and writes regular files itself (fusewire/backing_file.h), where it can: on a mount of
+  // this host by a process with CAP_SYS_ADMIN. Never over virtio, so that the daemon has no option for it.
+  // The host then honours O_DIRECT in any case, and every write clears set-user-ID bits, also one by root.
   bool backing_files = false;      // excludes writeback
   bool announce_submounts = true;  // FUSE_SUBMOUNTS
   FileHandleMode file_handles = FileHandleMode::automatic;

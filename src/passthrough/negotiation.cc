@@ -63,10 +63,8 @@ Result<void> PassthroughFs::init(Negotiation& negotiation) {
       log::info("the kernel reads and writes no files itself here (FUSE_PASSTHROUGH)");
     }
   }
-  // With killpriv_v2 the kernel leaves set-user-ID bits to us, who do not see the writes to backing files.
-  // Without it, it clears them itself, but not when O_TRUNC is a matter of OPEN.
-  if (config_.killpriv_v2 && negotiated_.backing_files == nullptr)
-    negotiated_.killpriv_v2 = negotiation.want(Cap::handle_killpriv_v2);
+  // Without killpriv_v2 the kernel clears set-user-ID bits itself, but not when O_TRUNC is a matter of OPEN.
+  if (config_.killpriv_v2) negotiated_.killpriv_v2 = negotiation.want(Cap::handle_killpriv_v2);
   if (negotiated_.killpriv_v2) negotiation.want(Cap::atomic_o_trunc);
   if (config_.writeback) {
     negotiated_.writeback = negotiation.want(Cap::writeback_cache);

@@ -48,6 +48,9 @@ std::shared_ptr<const BackingFile> PassthroughFs::backing_for(const Inode& inode
   std::atomic<bool>& refused = inode.mount().refuses_backing;
   const std::lock_guard lock(backing_mutex_);
   if (refused.load()) return negotiated_.backing_files->find(inode.node());
+  // The kernel does the I/O with this thread's credentials: set-user-ID bits go with a write. To have the
+  // kernel find out at each write who writes (no killpriv_v2) would cost a GETXATTR each time.
+  const ScopedFsetidDrop bits_go(true);
   auto backing = negotiated_.backing_files->open(inode.node(), fd);
   if (backing) return *std::move(backing);
   refused.store(true);
