@@ -121,8 +121,30 @@ Result<fuse_attr_out> PassthroughFs::do_setattr(NodeId node, const fuse_setattr_
     return set_attributes({.fd = (*open_file)->fd.get(), .type = S_IFREG, .open_flags = flags}, in);
   }
   const auto known = reach(node);
+  if (!known && known.error() == Errno{ESTALE} && is_write_back(in)) return times_of_removed(node, in);
   if (!known) return fail(known.error());
   return set_attributes({.fd = known->fd.get(), .type = known->inode->type(), .open_flags = O_PATH}, in);
+}
+
+// With the write-back cache the kernel sends the times of a file when it drops it, removed or not
+// (fuse_write_inode() in fs/fuse/inode.c).
+bool PassthroughFs::is_write_back(const fuse_setattr_in& in) const {
+  return negotiated_.writeback && (in.valid & ~std::uint32_t{FATTR_LOCKOWNER}) == (FATTR_MTIME | FATTR_CTIME);
+}
+
+// An inode that has no name any more and that nobody has open has no use for them. As an error it would come
+// out of the guest's next syncfs(2), where it means lost data.
+Result<fuse_attr_out> PassthroughFs::times_of_removed(NodeId node, const fuse_setattr_in& in) const {
+  const auto known = inode(node);
+  if (!known) return fail(known.error());
+  fuse_attr_out out{};
+  out.attr.ino = (*known)->identity().ino;
+  out.attr.mode = (*known)->type();
+  out.attr.mtime = in.mtime;
+  out.attr.mtimensec = in.mtimensec;
+  out.attr.ctime = in.ctime;
+  out.attr.ctimensec = in.ctimensec;
+  return out;
 }
 
 Result<fuse_attr_out> PassthroughFs::set_attributes(const Target& target, const fuse_setattr_in& in) const {

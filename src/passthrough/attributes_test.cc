@@ -4,6 +4,8 @@
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 
+#include <filesystem>
+
 #include "passthrough/device_number.h"
 #include "passthrough/testing/share.h"
 
@@ -48,6 +50,25 @@ TEST(Getattr, ByNodeAndByHandle_AreTheSame) {
   EXPECT_EQ(by_node.as<fuse_attr_out>().attr.size, 5u);
   EXPECT_EQ(by_node.as<fuse_attr_out>().attr_valid, 1u);
   EXPECT_EQ(share.getattr(node, handle + 1).error, EBADF);
+}
+
+TEST(Setattr, TimesOfARemovedFile_AreWrittenBackInVain) {
+  Share share([](Config& config) {
+    config.file_handles = FileHandleMode::prefer;
+    config.writeback = true;
+  });
+  share.write_host("a", "hello");
+  const NodeId node = share.node("a");
+  std::filesystem::remove(share.host("a"));
+  if (share.getattr(node).error != ESTALE) GTEST_SKIP() << "file handles need root";
+  fuse_setattr_in in = set(FATTR_MTIME | FATTR_CTIME);
+  in.mtime = 12345;
+  const Answer written = share.setattr(node, in);
+  EXPECT_EQ(written.error, 0);
+  EXPECT_EQ(written.as<fuse_attr_out>().attr.mode & S_IFMT, std::uint32_t{S_IFREG});
+  EXPECT_EQ(written.as<fuse_attr_out>().attr.mtime, 12345u);
+  EXPECT_EQ(share.setattr(node, set_mode(0600)).error, ESTALE);
+  EXPECT_EQ(share.setattr(NodeId{4711}, in).error, ESTALE);
 }
 
 TEST(Statx, AsksForBirthTime_RepliesTheHosts) {

@@ -242,6 +242,8 @@ class PassthroughFs final : public FileSystem {
     mode_t type;     // S_IFMT
     int open_flags;  // those that `fd` was opened with
   };
+  bool is_write_back(const fuse_setattr_in& in) const;
+  Result<fuse_attr_out> times_of_removed(NodeId node, const fuse_setattr_in& in) const;
   Result<fuse_attr_out> set_attributes(const Target& target, const fuse_setattr_in& in) const;
   Result<void> change_owner(const Target& target, const fuse_setattr_in& in) const;
   Result<void> change_mode(const Target& target, std::uint32_t mode) const;

@@ -105,6 +105,7 @@ class Test(daemons.Test):
     def __init__(self, name, c_peer):
         super().__init__(name)
         self.c_peer = c_peer
+        self.differs = {}  # how lines of the guest script begin that are others here than on the host, and why
         self.mounts = []
         self.processes = []
 
