@@ -170,8 +170,8 @@ struct fuse_loop_config_v1 {
 #define FUSE_CAP_PASSTHROUGH (1 << 29)
 /* The file system cannot be exported by file handle, and the kernel should refuse it. Default: off. */
 #define FUSE_CAP_NO_EXPORT_SUPPORT (1 << 30)
-/* Requests come through io_uring. In capable_ext, and on whatever the file system says, where the mount option
- * io_uring was given and the kernel has it. */
+/* Requests come through io_uring. In capable_ext, and on whatever the file system says, where the mount
+ * option io_uring was given and the kernel has it. */
 #define FUSE_CAP_OVER_IO_URING (1UL << 31)
 
 /* ---- ioctl ---- */

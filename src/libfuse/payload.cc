@@ -14,7 +14,8 @@ int fuse_passthrough_open(fuse_req_t req, int fd) {
   auto& channel = req->session.backing_files;
   const auto id = channel ? channel->open(fd) : fail(EOPNOTSUPP);
   if (id) return static_cast<int>(*id);
-  fuse_log(FUSE_LOG_ERR, "fuse: the kernel does not take the backing file: %s\n", to_string(id.error()).c_str());
+  fuse_log(FUSE_LOG_ERR, "fuse: the kernel does not take the backing file: %s\n",
+           to_string(id.error()).c_str());
   return 0;
 }
 
