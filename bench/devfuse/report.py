@@ -26,6 +26,7 @@ class Bar:
 
     workload: str
     jobs: int
+    where: str
     ours: str
     other: str
     at_least: float
@@ -33,32 +34,34 @@ class Bar:
 
 def _classic_bars():
     for mode in ("threads", "clone_fd", "-s"):
-        for workload, jobs in (("stat", 1), ("stat", 4), ("open-close", 1), ("create-unlink", 1), ("readdir", 1),
-                               ("randread4k", 1), ("randread4k", 4)):
-            yield Bar(workload, jobs, f"ours, {mode}", f"libfuse, {mode}", 1.3)
+        for where in ("anywhere", "one CPU"):
+            for workload in ("stat", "open-close", "create-unlink", "readdir", "randread4k"):
+                yield Bar(workload, 1, where, f"ours, {mode}", f"libfuse, {mode}", 1.3)
+        for workload in ("stat", "randread4k"):
+            yield Bar(workload, 4, "anywhere", f"ours, {mode}", f"libfuse, {mode}", 1.3)
 
 
 BARS = [
     *_classic_bars(),
-    Bar("randread4k", 1, "ours, io_uring", "libfuse, threads", 3.0),
-    *(Bar(workload, 1, ours, "native", 0.9) for ours in ("ours, backing file", "C++, backing file")
+    *(Bar("randread4k", 1, where, "ours, io_uring", "libfuse, threads", 3.0) for where in ("anywhere", "one CPU")),
+    *(Bar(workload, 1, "anywhere", ours, "native", 0.9) for ours in ("ours, backing file", "C++, backing file")
       for workload in ("randread4k", "seqread1m", "seqwrite1m")),
 ]
 
 
 def bars(results):
-    found = {(case["workload"], case["jobs"], case["peer"]): case for case in results["cases"]}
+    found = {(case["workload"], case["jobs"], case["where"], case["peer"]): case for case in results["cases"]}
     rows = []
     for bar in BARS:
-        ours = found.get((bar.workload, bar.jobs, bar.ours))
-        other = found.get((bar.workload, bar.jobs, bar.other))
-        row = [bar.workload, bar.jobs, bar.ours, bar.other]
+        ours = found.get((bar.workload, bar.jobs, bar.where, bar.ours))
+        other = found.get((bar.workload, bar.jobs, bar.where, bar.other))
+        row = [bar.workload, bar.jobs, bar.where, bar.ours, bar.other]
         if ours is None or other is None:
             rows.append([*row, "–", f"≥ {bar.at_least:.2f}", "not measured"])
             continue
         quotient = round(ours["operations_per_second"] / other["operations_per_second"], 2)
         rows.append([*row, f"{quotient:.2f}", f"≥ {bar.at_least:.2f}", common.verdict(quotient >= bar.at_least)])
-    return common.table(["workload", "jobs", "ours", "other", "ours / other", "bar", ""], rows, 4)
+    return common.table(["workload", "jobs", "where", "ours", "other", "ours / other", "bar", ""], rows, 5)
 
 
 def figures(results, group):
@@ -67,12 +70,12 @@ def figures(results, group):
         if case["group"] != group:
             continue
         megabytes = case["megabytes_per_second"]
-        rows.append([case["workload"], case["jobs"], case["peer"], common.number(case["operations_per_second"]),
+        rows.append([case["workload"], case["jobs"], case["where"], case["peer"], common.number(case["operations_per_second"]),
                      f"{common.number(case['least'])} – {common.number(case['most'])}",
                      common.number(megabytes) if megabytes else "–", common.number(case["p50_us"]),
                      common.number(case["p99_us"]), common.number(case["cpu_us_per_operation"])])
-    return common.table(["workload", "jobs", "peer", "ops/s", "least – most", "MB/s", "p50 µs", "p99 µs", "CPU µs/op"],
-                        rows, 3)
+    return common.table(["workload", "jobs", "where", "peer", "ops/s", "least – most", "MB/s", "p50 µs", "p99 µs", "CPU µs/op"],
+                        rows, 4)
 
 
 def memory(results):

@@ -66,6 +66,11 @@ class Served:
                 total += int((task / "schedstat").read_text(encoding="ascii").split()[0])
         return total / 1000
 
+    def pin(self, cpus):
+        if self.process is not None:
+            subprocess.run(["taskset", "-a", "-p", "-c", cpus, str(self.process.pid)], check=True,
+                           stdout=subprocess.DEVNULL)
+
     def _status(self, field):
         text = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
         return int(next(line for line in text.splitlines() if line.startswith(field + ":")).split()[1])
