@@ -143,7 +143,7 @@ void Server::disconnect() {
   const std::lock_guard lock(workers_mutex_);
   replace(first_);
   for (const auto& worker : workers_)
-    if (worker->own) replace(*worker->own);
+    if (const std::optional<Channel>& own = worker->own) replace(*own);
   if (uring_) uring_->close();
 }
 

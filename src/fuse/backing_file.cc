@@ -11,7 +11,7 @@ BackingFile::~BackingFile() { owner_->close(node_, id_); }
 Result<std::shared_ptr<const BackingFile>> BackingFiles::open(NodeId node, int fd) {
   // Before the kernel has the file, so that nothing is left there when memory runs out.
   // SAFETY: make_shared does not reach the constructor, which is for this class only.
-  const std::shared_ptr<BackingFile> made(new BackingFile(shared_from_this(), node));
+  std::shared_ptr<BackingFile> made(new BackingFile(shared_from_this(), node));
   const std::lock_guard lock(nodes_mutex_);
   auto& known = nodes_[node.get()];
   if (auto held = known.lock()) return held;
