@@ -186,9 +186,9 @@ def main():
     parser.add_argument("mode", nargs="?", metavar="MODE")
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO")
     options = parser.parse_args()
-    mounted.MOUNT_PROGRAM = str(options.program)
-    Settings.probe = str(options.probe)
-    Settings.work = options.work
+    mounted.MOUNT_PROGRAM = os.path.abspath(options.program)
+    Settings.probe = os.path.abspath(options.probe)
+    Settings.work = options.work.resolve()  # as mountinfo shows what is mounted there
     if options.list:
         for name, mode in MODES.items():
             print(f"{name:20} {' '.join(mode.arguments)} -o {mode.options}")

@@ -577,10 +577,10 @@ def main():
     parser.add_argument("--work", default=ROOT / "build/mount", type=Path)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO")
     options = parser.parse_args()
-    mounted.MOUNT_PROGRAM = str(options.mount)
-    Settings.virtiofsd = str(options.virtiofsd)
-    Settings.probe = str(options.probe)
-    Settings.work = options.work
+    mounted.MOUNT_PROGRAM = os.path.abspath(options.mount)
+    Settings.virtiofsd = os.path.abspath(options.virtiofsd)
+    Settings.probe = os.path.abspath(options.probe)
+    Settings.work = options.work.resolve()  # as mountinfo shows what is mounted there
     if options.list:
         for name, (function, limit, _) in SCENARIOS.items():
             print(f"{name:20} {limit:4} s  {function.__doc__}")
