@@ -58,7 +58,6 @@ FIO_JOBS = {
 
 def fio(test, share, mounted):
     """fio writes patterns that say where they belong, and verifies them: now, and on the host."""
-    del test
     for name, arguments in FIO_JOBS.items():
         folder = "fio-" + name.replace(" ", "-").replace(",", "")
         (mounted / folder).mkdir()
@@ -67,9 +66,10 @@ def fio(test, share, mounted):
         common = ["--name=job", "--verify=crc32c", "--verify_fatal=1", "--randrepeat=1", *arguments]
         if not any(argument.startswith("--ioengine") for argument in arguments):
             common.append("--ioengine=psync")
-        run("fio", f"--directory={mounted / folder}", "--do_verify=1", "--end_fsync=1", *common)
+        run("fio", f"--directory={mounted / folder}", "--do_verify=1", "--end_fsync=1", *common,
+            cwd=test.sockets)
         if verify_on_host:
-            run("fio", f"--directory={share / folder}", "--verify_only=1", *common)
+            run("fio", f"--directory={share / folder}", "--verify_only=1", *common, cwd=test.sockets)
         for path in (share / folder).iterdir():
             run("cmp", path, mounted / folder / path.name)
         shutil.rmtree(mounted / folder)
