@@ -1,7 +1,6 @@
 #include "devfuse/sync_init.h"
 
 #include <linux/fuse.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/utsname.h>
@@ -37,7 +36,8 @@ bool SyncInit::is_safe_with(std::string_view release) {
   return major > 7 || (major == 7 && minor >= 1);
 }
 
-SyncInit::SyncInit(const Channel& channel, const ServeInit& serve) : channel_(channel), serve_(serve) {
+SyncInit::SyncInit(const Channel& channel, const ServeInit& serve)
+    : channel_(channel), serve_(serve), request_{channel.fd(), POLLIN, 0} {
   if (!serve || !is_safe_here()) return;
   // The thread asks the kernel for it: where there can be no thread, mount(2) would wait for ever.
   sigset_t all, before;
@@ -60,17 +60,17 @@ SyncInit::~SyncInit() {
   pthread_join(thread_, nullptr);
 }
 
+// Cancelled in poll(2), and there only. It has no variables then: AddressSanitizer would not notice that they
+// are gone.
 void SyncInit::run() {
-  int state = 0;
-  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
   const bool works = ioctl(channel_.fd(), kSyncInit) == 0;
   decided_.count_down();
   if (!works) return;
-  pollfd request{channel_.fd(), POLLIN, 0};
-  pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
-  while (poll(&request, 1, -1) < 0 && errno == EINTR) {
+  pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, nullptr);
+  while (poll(&request_, 1, -1) < 0 && errno == EINTR) {
   }
-  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
   serve_();
 }
 

@@ -6,6 +6,7 @@
 // and 7.1 ("fuse: abort on fatal signal during sync init"). With others the mount is the one that always was.
 #pragma once
 
+#include <poll.h>
 #include <pthread.h>
 
 #include <functional>
@@ -39,6 +40,7 @@ class SyncInit {
 
   const Channel& channel_;
   const ServeInit& serve_;
+  pollfd request_;
   std::latch decided_{1};  // the thread has asked the kernel
   bool running_ = false;
   pthread_t thread_{};
