@@ -55,6 +55,7 @@ constexpr Refused kRefused[] = {
 };
 
 constexpr std::uint32_t kMostQueueDepth = 1024;
+constexpr std::uint32_t kMostBusyPoll = 1000000;  // microseconds
 
 constexpr std::string_view kSecurity[] = {"context", "fscontext", "defcontext", "rootcontext"};
 
@@ -85,6 +86,13 @@ std::string take_option(std::string_view& list) {
 
 std::unexpected<std::string> bad(std::string text) { return std::unexpected(std::move(text)); }
 
+std::optional<std::uint32_t> number_of(std::string_view value) {
+  std::uint32_t number = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+  if (error != std::errc() || end != value.data() + value.size()) return std::nullopt;
+  return number;
+}
+
 std::expected<void, std::string> set_value(std::string_view name, std::string_view value,
                                            MountOptions& options) {
   if (name == "fsname") {
@@ -96,19 +104,23 @@ std::expected<void, std::string> set_value(std::string_view name, std::string_vi
     return {};
   }
   if (name == "max_read" || name == "blksize") {
-    std::uint32_t number = 0;
-    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
-    if (error != std::errc() || end != value.data() + value.size())
-      return bad(fmt::format("{}={} is no number of bytes", name, value));
+    const auto number = number_of(value);
+    if (!number) return bad(fmt::format("{}={} is no number of bytes", name, value));
     (name == "max_read" ? options.max_read : options.block_size) = number;
     return {};
   }
   if (name == "io_uring_q_depth") {
-    std::uint32_t number = 0;
-    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
-    if (error != std::errc() || end != value.data() + value.size() || number == 0 || number > kMostQueueDepth)
+    const auto number = number_of(value);
+    if (!number || *number == 0 || *number > kMostQueueDepth)
       return bad(fmt::format("io_uring_q_depth={} is no number from 1 to {}", value, kMostQueueDepth));
     options.io_uring_queue_depth = number;
+    return {};
+  }
+  if (name == "poll_us") {
+    const auto number = number_of(value);
+    if (!number || *number > kMostBusyPoll)
+      return bad(fmt::format("poll_us={} is no number from 0 to {}", value, kMostBusyPoll));
+    options.busy_poll = std::chrono::microseconds(*number);
     return {};
   }
   if (std::ranges::find(kSecurity, name) != std::end(kSecurity)) {
@@ -143,7 +155,7 @@ std::expected<void, std::string> apply_one(std::string_view option, MountOptions
       *wish = true;
     } else if (std::ranges::find(kIgnored, name) == std::end(kIgnored)) {
       const bool needs_value = name == "fsname" || name == "subtype" || name == "max_read" ||
-                               name == "blksize" || name == "io_uring_q_depth" ||
+                               name == "blksize" || name == "io_uring_q_depth" || name == "poll_us" ||
                                std::ranges::find(kSecurity, name) != std::end(kSecurity);
       return bad(needs_value ? fmt::format("the mount option {} needs a value", name)
                              : fmt::format("there is no mount option {}", name));

@@ -4,6 +4,7 @@
 
 #include <sys/mount.h>
 
+#include <chrono>
 #include <cstdint>
 #include <expected>
 #include <optional>
@@ -28,6 +29,7 @@ struct MountOptions {
   // For whoever serves (server.h), not for the kernel.
   bool io_uring = false;
   std::optional<std::uint32_t> io_uring_queue_depth;
+  std::optional<std::chrono::microseconds> busy_poll;
   // SELinux's context= and its kin, joined with commas, for the kernel.
   std::string security;
 };

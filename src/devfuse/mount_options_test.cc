@@ -70,6 +70,20 @@ TEST(MountOptions, Unknown_IsRefusedByName) {
   EXPECT_THAT(refused("fsname="), HasSubstr("needs a value"));
 }
 
+TEST(MountOptions, WhatIsForTheServer_IsTakenApart) {
+  const MountOptions options = accepted("io_uring,io_uring_q_depth=3,poll_us=70");
+  EXPECT_TRUE(options.io_uring);
+  EXPECT_EQ(options.io_uring_queue_depth, 3U);
+  EXPECT_EQ(options.busy_poll, std::chrono::microseconds(70));
+  EXPECT_EQ(accepted("poll_us=0").busy_poll, std::chrono::microseconds(0));
+  EXPECT_FALSE(accepted("ro").busy_poll);
+  EXPECT_THAT(refused("poll_us=1000001"), HasSubstr("0 to 1000000"));
+  EXPECT_THAT(refused("poll_us=-1"), HasSubstr("poll_us=-1"));
+  EXPECT_THAT(refused("poll_us"), HasSubstr("needs a value"));
+  EXPECT_THAT(refused("io_uring,io_uring_q_depth=0"), HasSubstr("1 to 1024"));
+  EXPECT_THAT(refused("io_uring_q_depth=3"), HasSubstr("needs io_uring"));
+}
+
 TEST(MountOptions, WhatIsNotForUsers_IsRefusedWithTheReason) {
   for (const char* name : {"fd=3", "rootmode=40000", "user_id=0", "group_id=0"}) {
     const std::string text = refused(name);

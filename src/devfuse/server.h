@@ -50,7 +50,7 @@ struct ServerOptions {
   unsigned io_uring_queue_depth = 8;  // requests that one processor's queue serves at once
   // How long unanswered requests are waited for at the end.
   std::chrono::milliseconds grace{5000};
-  // How long an io_uring queue's thread waits awake for the next request; 0: not at all.
+  // How long a thread waits awake for the next request while they come that fast; 0: not at all.
   std::chrono::microseconds busy_poll{50};
   // The end of run() is not the end of the file system: what is unanswered stays so, and run() may be called
   // again, after resume(). The end comes with the server's.

@@ -119,6 +119,7 @@ void Server::serve(Worker& worker) {
     end(Ending::failed);
   }
   bool surplus = false;
+  worker.awake.starts();
   while (!ending() && !surplus) {
     bool worked = false;
     if (worker.busy || ++worker.waits % kLookEvery == 0) worked = serve_one(worker);
@@ -128,6 +129,7 @@ void Server::serve(Worker& worker) {
     wait(worker);
     surplus = is_surplus(worker);
   }
+  worker.awake.ends();
   // What waits in handlers of other threads is to end too.
   if (!surplus && !options_.resumable) engine_.end_waits(worker.number);
   if (work) work->finish_all();
@@ -188,10 +190,19 @@ void Server::listen(Worker& worker) {
     error_.store(errno);
     end(Ending::failed);
   }
-  const bool kept = worker.number == 0 || options_.max_idle_threads >= options_.max_threads;
-  const bool requests = has_requests_after(worker, kept ? -1 : kSurplusMilliseconds);
+  bool received = false;
+  const bool found = worker.awake.wait([this, &worker, &received] {
+    received = receive(worker);
+    return received || ending() || (worker.work != nullptr && worker.work->ready());
+  });
+  bool requests = false;
+  if (!found) {
+    const bool kept = worker.number == 0 || options_.max_idle_threads >= options_.max_threads;
+    requests = has_requests_after(worker, kept ? -1 : kSurplusMilliseconds);
+  }
   listeners_.fetch_sub(1);
   idle_.fetch_sub(1);
+  if (received) return serve_received(worker);
   if (requests && !ending()) serve_one(worker);
 }
 
@@ -249,7 +260,9 @@ void Server::sleep(Worker& worker) {
 
 bool Server::has_requests_after(Worker& worker, int milliseconds) {
   std::array<epoll_event, 4> events;
+  worker.awake.falls_asleep();
   const int count = epoll_wait(worker.epoll.get(), events.data(), events.size(), milliseconds);
+  worker.awake.woke_up();
   worker.rested = count == 0;
   bool requests = false;
   for (int i = 0; i < count; ++i) {

@@ -103,6 +103,23 @@ TEST_P(ServerEndings, Stop_EndsIdleThreads) {
   EXPECT_EQ(await_end(), Server::Ending::stopped);
 }
 
+// With a limit that no test lives to see.
+TEST_P(ServerEndings, Stop_EndsThreadsThatWaitAwake) {
+  start({.max_threads = 3, .io_uring = GetParam(), .busy_poll = std::chrono::hours(1)});
+  if (IsSkipped()) return;
+  EXPECT_EQ(read_all("data", 4096).size(), kFileSize);
+  server_->stop();
+  EXPECT_EQ(await_end(), Server::Ending::stopped);
+}
+
+TEST_F(ServerTest, Unmount_EndsThreadsThatWaitAwake) {
+  start({.max_threads = 3, .busy_poll = std::chrono::hours(1)});
+  if (IsSkipped()) return;
+  EXPECT_EQ(read_all("data", 4096).size(), kFileSize);
+  ASSERT_TRUE(mount_->unmount(Mount::Mode::clean));
+  EXPECT_EQ(await_end(), Server::Ending::unmounted);
+}
+
 TEST_P(ServerEndings, Abort_EndsWithAnErrorOfItsOwn) {
   start({.max_threads = 2, .io_uring = GetParam()});
   if (IsSkipped()) return;

@@ -12,6 +12,7 @@
 #include "devfuse/server.h"
 #include "fusewire/thread_work.h"
 #include "fusewire/unique_fd.h"
+#include "io/busy_poll.h"
 
 namespace fusewire::devfuse {
 
@@ -22,6 +23,7 @@ struct Server::Worker {
         own(std::move(channel)),
         epoll(std::move(epoll_fd)),
         call(std::move(call_event)),
+        awake(options.busy_poll),
         pool(own ? *own : first, options.max_write, options.splice) {}
 
   static bool watch(const UniqueFd& epoll, int fd, std::uint32_t events) {
@@ -44,6 +46,7 @@ struct Server::Worker {
   const std::optional<Channel> own;
   const UniqueFd epoll;
   const UniqueFd call;  // ends a sleep
+  io::BusyPoll awake;
   SlotPool pool;
   std::thread thread;    // none for the one that run() is
   bool running = false;  // guarded by workers_mutex_

@@ -151,6 +151,7 @@ void fuse_lowlevel_help() {
       "    -o auto_unmount        unmount when the process ends, however it does\n"
       "    -o io_uring            requests come over io_uring, a queue for each processor\n"
       "    -o io_uring_q_depth=N  requests that each of these serves at once (default: 8)\n"
+      "    -o poll_us=N           wait awake for the next request, N microseconds at most (default: 50)\n"
       "    --socket-path=PATH     no mount: serve a virtual machine by vhost-user at PATH\n"
       "    --fd=N                 the same, at an inherited listening socket\n"
       "    --thread-pool-size=N   threads for its requests (default: 0)\n",

@@ -87,6 +87,7 @@ Result<std::unique_ptr<devfuse::Server>> fuse_session::make_server(devfuse::Serv
   wanted.abort_error = false;
   wanted.io_uring = options.mount.io_uring;
   if (options.mount.io_uring_queue_depth) wanted.io_uring_queue_depth = *options.mount.io_uring_queue_depth;
+  if (options.mount.busy_poll) wanted.busy_poll = *options.mount.busy_poll;
   return devfuse::Server::create(*engine, std::move(*adopted), wanted);
 }
 

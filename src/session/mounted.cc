@@ -200,6 +200,7 @@ std::expected<std::unique_ptr<Session>, std::string> Session::mount(FileSystem& 
   server.grace = settings.grace;
   server.io_uring = options.io_uring;
   if (options.io_uring_queue_depth) server.io_uring_queue_depth = *options.io_uring_queue_depth;
+  if (options.busy_poll) server.busy_poll = *options.busy_poll;
   if (options.allow_root) server.only_user = geteuid();
   if (auto mounted = made_session->mount(mountpoint, options, server); !mounted)
     return std::unexpected(std::move(mounted.error()));
