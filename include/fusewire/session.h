@@ -19,8 +19,8 @@ struct MountSettings {
   // Options as mount.fuse(8) documents them, separated by commas: "allow_other,fsname=x". Unknown ones are
   // refused by name. With "io_uring" (and "io_uring_q_depth=N": 8 unless given) requests come over io_uring,
   // one queue and thread for each processor, where the kernel has it; a handler that waits holds up its
-  // processor's requests. While requests come fast, threads wait awake for the next one, "poll_us=N" (50 unless
-  // given, 0: never) microseconds at most.
+  // processor's requests. While requests come fast, threads wait awake for the next one, "poll_us=N" (50
+  // unless given, 0: never) microseconds at most.
   std::string options{};
   // The most threads that serve requests, started as they are needed; 1: only the one that run() is.
   unsigned threads = 10;
