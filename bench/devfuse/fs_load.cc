@@ -180,6 +180,9 @@ class Pieces final : public Job {
 std::unique_ptr<Job> read_random_4k(const std::string& directory) {
   return std::make_unique<Pieces>(directory, kSmall, Pieces::Order::random, Pieces::Way::read);
 }
+std::unique_ptr<Job> write_random_4k(const std::string& directory) {
+  return std::make_unique<Pieces>(directory, kSmall, Pieces::Order::random, Pieces::Way::write);
+}
 std::unique_ptr<Job> read_sequential_1m(const std::string& directory) {
   return std::make_unique<Pieces>(directory, kLarge, Pieces::Order::sequential, Pieces::Way::read);
 }
@@ -202,6 +205,7 @@ constexpr Workload kWorkloads[] = {
     {"create-unlink", 0, make<CreateUnlink>},
     {"readdir", 0, make<ReadDirectory>},
     {"randread4k", kSmall, read_random_4k},
+    {"randwrite4k", kSmall, write_random_4k},
     {"seqread1m", kLarge, read_sequential_1m},
     {"seqwrite1m", kLarge, write_sequential_1m},
 };

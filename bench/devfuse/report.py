@@ -33,7 +33,8 @@ class Bar:
 
 
 def _classic_bars():
-    for mode in ("threads", "clone_fd", "-s"):
+    """As programs run unless told otherwise, and with a descriptor for each thread."""
+    for mode in ("threads", "clone_fd"):
         for where in ("anywhere", "one CPU"):
             for workload in ("stat", "open-close", "create-unlink", "readdir", "randread4k"):
                 yield Bar(workload, 1, where, f"ours, {mode}", f"libfuse, {mode}", 1.3)
@@ -44,8 +45,10 @@ def _classic_bars():
 BARS = [
     *_classic_bars(),
     *(Bar("randread4k", 1, where, "ours, io_uring", "libfuse, threads", 3.0) for where in ("anywhere", "one CPU")),
-    *(Bar(workload, 1, "anywhere", ours, "native", 0.9) for ours in ("ours, backing file", "C++, backing file")
-      for workload in ("randread4k", "seqread1m", "seqwrite1m")),
+    Bar("seqread1m", 1, "anywhere", "ours, io_uring", "ours, threads", 1.0),
+    Bar("seqwrite1m", 1, "anywhere", "ours, io_uring", "ours, threads", 1.0),
+    *(Bar(workload, 1, "anywhere", f"{ours}, backing file{place}", f"native{place}", 0.9) for place in ("", ", disk")
+      for ours in ("ours", "C++") for workload in ("randread4k", "randwrite4k", "seqread1m", "seqwrite1m")),
 ]
 
 
@@ -92,7 +95,7 @@ def setting(results):
     commands = "\n".join(f"  - {peer.name}: `{Path(peer.program).name} {' '.join(peer.arguments)}`"
                          for peer in peers.PEERS if peer.program is not None)
     return (f"- {results['date']}, commit {commit}; {cpu}, {os.cpu_count()} CPUs, Linux {os.uname().release}, "
-            f"libfuse {library}; share on tmpfs\n"
+            f"libfuse {library}; share on tmpfs, \"disk\" on {results['disk']}\n"
             f"- {results['rounds']} runs of {results['seconds']:g} s of each peer, in turns; the figures are medians. CPU "
             "is the server's alone\n"
             f"- peers:\n{commands}" + "".join(f"\n- not measured: {missing}" for missing in results["missing"]))
@@ -101,6 +104,7 @@ def setting(results):
 def write(results, output):
     section = "\n\n".join(["## Measured", setting(results), "### Bars", bars(results), "### Requests over /dev/fuse",
                            figures(results, peers.CLASSIC), "### Backing files", figures(results, peers.BACKING),
+                           "### Backing files on a disk", figures(results, peers.BACKING_DISK),
                            "### Memory", memory(results)])
     old = output.read_text(encoding="utf-8") if output.exists() else NEW
     output.write_text(common.merge(old, section), encoding="utf-8")

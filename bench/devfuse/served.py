@@ -83,10 +83,10 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(peer, program, work, share, file):
-    """Mounts the peer for as long as the context lasts."""
+def serving(peer, program, work, places):
+    """Mounts the peer for as long as the context lasts. `places` are those of peers.Peer, without the mount point."""
     mount = work / ("mount-" + "".join(c if c.isalnum() else "-" for c in peer.name))
-    places = {"share": share, "file": file, "mount": mount}
+    places = {**places, "mount": mount}
     path = peer.path.format(**places)
     if program is None:
         yield Served(peer, None, path)
