@@ -51,6 +51,11 @@ std::atomic<Level>& threshold() {
   return level;
 }
 
+std::atomic<Receiver>& receiver_of_all() {
+  static std::atomic<Receiver> receiver{nullptr};
+  return receiver;
+}
+
 std::int64_t now_ns() {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
@@ -73,6 +78,8 @@ std::optional<Level> parse_level(std::string_view name) {
 void set_level(Level level) { threshold().store(level, std::memory_order_relaxed); }
 bool enabled(Level level) { return level >= threshold().load(std::memory_order_relaxed); }
 
+void use_receiver(Receiver receiver) { receiver_of_all().store(receiver); }
+
 void use_syslog(const std::string& ident) {
   auto sink = std::make_shared<spdlog::sinks::syslog_sink_mt>(ident, LOG_PID, LOG_DAEMON, true);
   auto made = std::make_shared<spdlog::logger>("fusewire", sink);
@@ -82,6 +89,7 @@ void use_syslog(const std::string& ident) {
 }
 
 void write(Level level, std::string_view message) {
+  if (const Receiver receiver = receiver_of_all().load()) return receiver(level, message);
   static constexpr spdlog::level::level_enum kLevels[] = {spdlog::level::trace, spdlog::level::debug,
                                                           spdlog::level::info,  spdlog::level::warn,
                                                           spdlog::level::err,   spdlog::level::off};

@@ -25,6 +25,10 @@ std::optional<Level> parse_level(std::string_view name);
 void set_level(Level level);
 // True when a message of `level` would be written: ask before computing a costly message.
 bool enabled(Level level);
+// Sends all further messages to `receiver`, from any thread, instead of standard error; null: no longer. The
+// message has no time, level or newline in it.
+using Receiver = void (*)(Level level, std::string_view message);
+void use_receiver(Receiver receiver);
 // Sends all further messages to syslog(3) under `ident` instead of standard error.
 void use_syslog(const std::string& ident);
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+
 namespace fusewire::log {
 namespace {
 
@@ -10,6 +12,17 @@ TEST(Log, ParseLevel_KnowsBothPeersNames) {
   EXPECT_EQ(parse_level("error"), Level::error);
   EXPECT_EQ(parse_level("warning"), Level::warn);
   EXPECT_FALSE(parse_level("loud"));
+}
+
+TEST(Log, Receiver_GetsWhatIsAboveTheLevel) {
+  static std::string got;
+  use_receiver([](Level level, std::string_view message) {
+    got += std::to_string(static_cast<int>(level)) + std::string(message);
+  });
+  debug("no {}", 1);
+  warn("yes {}", 2);
+  use_receiver(nullptr);
+  EXPECT_EQ(got, "3yes 2");
 }
 
 TEST(RateLimit, Allow_SwallowsAfterTheBurst) {

@@ -43,9 +43,10 @@ void Engine::submit(Slot& slot) {
 
   const Row* row = find_row(in.opcode);
   if (row == nullptr) {
-    log::debug("unknown opcode {}", in.opcode);
+    log::debug("{}: unknown opcode {}", in.unique, in.opcode);
     return answer_error(slot, ENOSYS);
   }
+  log::debug("{}: {} at node {}, {} bytes, from process {}", in.unique, row->name, in.nodeid, in.len, in.pid);
   // What has no answer gets none, not even when it is malformed. INTERRUPT has one: EAGAIN.
   if (!row->has_reply && in.opcode != FUSE_INTERRUPT) slot.can_reply = false;
   if (in.len < sizeof in || in.len > request_size) return answer_malformed(slot, "bad length");
@@ -55,8 +56,15 @@ void Engine::submit(Slot& slot) {
   (this->*row->serve)(slot, in);
 }
 
+void log_answer(RequestId unique, int error, std::size_t body_size) {
+  if (!log::enabled(log::Level::debug)) return;
+  if (error != 0) return log::debug("{}: {}", unique.get(), to_string(Errno{error}));
+  log::debug("{}: answered, {} bytes", unique.get(), body_size);
+}
+
 void Engine::answer_error(Slot& slot, int error) {
   if (slot.can_reply) {
+    log_answer(slot.unique_, error, 0);
     slot.done(slot.unique_, error, 0);
   } else {
     slot.done_without_reply();

@@ -169,4 +169,7 @@ class Engine {
   std::atomic<std::size_t> pending_count_{0};
 };
 
+// At the level "debug", a line of what a request is answered with, as submit() writes one of the request.
+void log_answer(RequestId unique, int error, std::size_t body_size);
+
 }  // namespace fusewire

@@ -6,6 +6,15 @@
 #include "fuse/engine.h"
 
 namespace fusewire {
+namespace {
+
+std::size_t bytes_in(std::span<const iovec> parts) {
+  std::size_t size = 0;
+  for (const iovec& part : parts) size += part.iov_len;
+  return size;
+}
+
+}  // namespace
 
 bool ReplyBase::interrupted() const {
   // SAFETY: relaxed, the flag carries no other data.
@@ -33,17 +42,23 @@ Slot* ReplyBase::take_slot() {
 
 int ReplyBase::send(int error, std::size_t body_size) {
   Slot* slot = take_slot();
-  return slot == nullptr ? ENOTCONN : slot->done(slot->unique_, error, body_size);
+  if (slot == nullptr) return ENOTCONN;
+  log_answer(slot->unique_, error, body_size);
+  return slot->done(slot->unique_, error, body_size);
 }
 
 int ReplyBase::send_vectors(std::span<const iovec> body) {
   Slot* slot = take_slot();
-  return slot == nullptr ? ENOTCONN : slot->done_with(slot->unique_, body);
+  if (slot == nullptr) return ENOTCONN;
+  log_answer(slot->unique_, 0, bytes_in(body));
+  return slot->done_with(slot->unique_, body);
 }
 
 int ReplyBase::send_file(const FileRange& range) {
   Slot* slot = take_slot();
-  return slot == nullptr ? ENOTCONN : slot->done_with_file(slot->unique_, range);
+  if (slot == nullptr) return ENOTCONN;
+  log_answer(slot->unique_, 0, range.size);
+  return slot->done_with_file(slot->unique_, range);
 }
 
 void ReplyBase::send_none() {
@@ -58,6 +73,7 @@ void ReplyBase::send_dropped() {
 int ReplyBase::send_bytes(std::span<const std::byte> body) {
   Slot* slot = take_slot();
   if (slot == nullptr) return ENOTCONN;
+  log_answer(slot->unique_, 0, body.size());
   // Only now: the room of a request that was given up may be somebody else's.
   if (slot->reply_room.copy_from(body) != body.size()) return slot->done(slot->unique_, EIO, 0);
   return slot->done(slot->unique_, 0, body.size());
@@ -91,9 +107,7 @@ void ReplyData::ok(std::span<const std::byte> data) && {
 }
 
 void ReplyData::ok(std::span<const iovec> data) && {
-  std::size_t size = 0;
-  for (const iovec& part : data) size += part.iov_len;
-  if (size > limit_) {
+  if (bytes_in(data) > limit_) {
     send(EIO, 0);
   } else {
     send_vectors(data);

@@ -117,6 +117,15 @@ std::expected<vhost_user::Listener, std::string> listen_for(const SessionOptions
   return vhost_user::Listener::bind(options.socket_path);
 }
 
+// The library's own messages go where the program has its messages go.
+void to_fuse_log(log::Level level, std::string_view message) {
+  const fuse_log_level as = level >= log::Level::error  ? FUSE_LOG_ERR
+                            : level == log::Level::warn ? FUSE_LOG_WARNING
+                            : level == log::Level::info ? FUSE_LOG_INFO
+                                                        : FUSE_LOG_DEBUG;
+  fuse_log(as, "fuse: %.*s\n", static_cast<int>(message.size()), message.data());
+}
+
 int failed(const std::string& text) {
   fuse_log(FUSE_LOG_ERR, "fuse: %s\n", text.c_str());
   return -1;
@@ -200,6 +209,7 @@ struct fuse_session* fuse_session_new(struct fuse_args* args, const struct fuse_
     failed(options.error());
     return nullptr;
   }
+  log::use_receiver(to_fuse_log);
   // What a program does not ask for stays off its terminal.
   log::set_level(options->debug ? log::Level::debug : log::Level::warn);
   return new (std::nothrow) fuse_session(operations, userdata, *std::move(options));

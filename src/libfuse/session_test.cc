@@ -1,7 +1,10 @@
 // Sessions: their options, and their loops over a socket in place of /dev/fuse.
 
+#include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <array>
@@ -10,10 +13,14 @@
 #include <thread>
 
 #include "libfuse/c_file_system_test.h"
+#include "libfuse/captured_log_test.h"
 #include "libfuse/loop_config.h"
 
 namespace fusewire::libfuse::testing {
 namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(SessionNew, RefusesWhatItDoesNotKnow) {
   EXPECT_EQ(make_session({}, {"--unknown"}), nullptr);
@@ -31,6 +38,30 @@ TEST(SessionNew, KnowsTheSocketOptions) {
   EXPECT_EQ(make_session({})->options.socket_path, "/c");
   EXPECT_EQ(make_session({}, {"--socket-path=/d"})->options.socket_path, "/d");
   unsetenv("FUSEWIRE_SOCKET");
+}
+
+TEST(SessionNew, Debug_ShowsEachRequestAndItsAnswer) {
+  const CapturedLog log;
+  Operations ops{};
+  ops.unlink = [](fuse_req_t req, fuse_ino_t, const char*) { fuse_reply_err(req, EPERM); };
+  ops.statfs = [](fuse_req_t req, fuse_ino_t) {
+    const struct statvfs buffer{};
+    fuse_reply_statfs(req, &buffer);
+  };
+  CFileSystem quiet(ops);
+  quiet.init();
+  quiet.send(Request(FUSE_UNLINK).name("a"));
+  EXPECT_THAT(log.text(), Not(HasSubstr("UNLINK")));
+
+  CFileSystem loud(ops, {"-d"});
+  loud.init();
+  const Request request = Request(FUSE_UNLINK).name("a");
+  loud.send(request);
+  const std::string number = std::to_string(request.unique());
+  EXPECT_THAT(log.text(), HasSubstr("7:fuse: " + number + ": UNLINK at node 1, 42 bytes, from process"));
+  EXPECT_THAT(log.text(), HasSubstr("7:fuse: " + number + ": Operation not permitted\n"));
+  loud.send(Request(FUSE_STATFS));
+  EXPECT_THAT(log.text(), HasSubstr(fmt::format("answered, {} bytes\n", sizeof(fuse_statfs_out))));
 }
 
 // A kernel at the other end of a socket that keeps messages apart.
