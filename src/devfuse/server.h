@@ -125,6 +125,7 @@ class Server {
   bool receive(Worker& worker);
   // Serves what receive() took.
   void serve_received(Worker& worker);
+  void submit(Worker& worker, ChannelSlot& slot);
   bool serve_one(Worker& worker);
   // Waits until there may be something to do, or the thread is one too many: at the device, or, when others
   // do, as the deputy, or asleep.

@@ -2,6 +2,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,9 +21,10 @@ namespace {
 // A thread that had to wait for its last request looks for the next one only this often without waiting.
 constexpr unsigned kLookEvery = 16;
 
-// A request that took this long may have waited for something.
-constexpr auto kLong = std::chrono::microseconds(200);
-// So many waits after one, a thread still waits at the device, beside others.
+// A request that took this long may have waited for something: of so many after it, it is measured whether
+// they used the processor meanwhile. So many waits after one that did not, a thread still waits at the device,
+// beside others.
+constexpr std::chrono::nanoseconds kLong = std::chrono::microseconds(200);
 constexpr unsigned kLongRemembered = 256;
 
 // How often the deputy looks: less and less while all goes well, because its waking up has the kernel move
@@ -35,6 +37,12 @@ constexpr unsigned kQuietTicks = 16;
 
 // A thread above max_idle_threads ends after this long without a request.
 constexpr int kSurplusMilliseconds = 2000;
+
+std::chrono::nanoseconds processor_time_of_this_thread() {
+  timespec used{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+  return std::chrono::seconds(used.tv_sec) + std::chrono::nanoseconds(used.tv_nsec);
+}
 
 // Memory is short: others may give some back.
 void pause(int milliseconds) { poll(nullptr, 0, milliseconds); }
@@ -158,10 +166,20 @@ void Server::serve_received(Worker& worker) {
   slot->queue = worker.number;
   want_help();
   if (options_.only_user && refuse_others(*slot, *options_.only_user)) return;
-  const auto began = std::chrono::steady_clock::now();
-  engine_.submit(*slot);
-  if (std::chrono::steady_clock::now() - began >= kLong) worker.slow = kLongRemembered;
+  submit(worker, *slot);
   if (!uring_decided_ && engine_.initialized()) decide_on_uring();
+}
+
+void Server::submit(Worker& worker, ChannelSlot& slot) {
+  const bool measured = worker.measured != 0;
+  if (measured) --worker.measured;
+  const auto used_before = measured ? processor_time_of_this_thread() : std::chrono::nanoseconds(0);
+  const auto began = std::chrono::steady_clock::now();
+  engine_.submit(slot);
+  const std::chrono::nanoseconds took = std::chrono::steady_clock::now() - began;
+  if (took < kLong) return;
+  if (measured && processor_time_of_this_thread() - used_before < took / 2) worker.slow = kLongRemembered;
+  worker.measured = kLongRemembered;
 }
 
 void Server::wait(Worker& worker) {
@@ -191,7 +209,9 @@ void Server::listen(Worker& worker) {
     end(Ending::failed);
   }
   bool received = false;
-  const bool found = worker.awake.wait([this, &worker, &received] {
+  // Awake, it would take the processor from others who serve, and requests from one whom they wake.
+  const bool alone = listeners_.load() == 1 && idle_.load() >= thread_count_.load();
+  const bool found = alone && worker.awake.wait([this, &worker, &received] {
     received = receive(worker);
     return received || ending() || (worker.work != nullptr && worker.work->ready());
   });
