@@ -22,8 +22,8 @@ namespace {
 constexpr unsigned kLookEvery = 16;
 
 // A request that took this long may have waited for something: of so many after it, it is measured whether
-// they used the processor meanwhile. So many waits after one that did not, a thread still waits at the device,
-// beside others.
+// they used the processor meanwhile. So many waits after one that did not, a thread still waits at the
+// device, beside others.
 constexpr std::chrono::nanoseconds kLong = std::chrono::microseconds(200);
 constexpr unsigned kLongRemembered = 256;
 
