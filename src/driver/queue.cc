@@ -8,6 +8,8 @@
 #include <array>
 #include <cerrno>
 
+#include "base/event_fd.h"
+
 namespace fusewire::driver {
 namespace {
 
@@ -27,10 +29,7 @@ Result<Queue> Queue::create(guestmem::SharedMemory::Piece memory, unsigned size,
 void Queue::publish() {
   ring_.publish();
   if (!ring_.kick_needed()) return;
-  const std::uint64_t one = 1;
-  // EAGAIN: the counter is full, and the server has kicks enough to see.
-  while (::write(kick_.get(), &one, sizeof one) < 0 && errno == EINTR) {
-  }
+  signal_event(kick_);
   ++kicks_;
 }
 

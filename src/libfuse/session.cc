@@ -14,6 +14,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/event_fd.h"
 #include "base/log.h"
 #include "libfuse/adapter.h"
 
@@ -48,9 +49,7 @@ fuse_session::~fuse_session() {
 void fuse_session::end(int why) {
   if (why != 0) error_.store(why);
   ended_.store(true, std::memory_order_release);
-  const std::uint64_t one = 1;
-  // The counter can only be full, and then it is readable already.
-  [[maybe_unused]] const ssize_t written = write(end_event_.get(), &one, sizeof one);
+  signal_event(end_event_);
   if (devfuse::Server* present = server_.load()) present->stop();
 }
 

@@ -2,10 +2,8 @@
 #pragma once
 
 #include <sys/eventfd.h>
-#include <unistd.h>
 
-#include <cstdint>
-
+#include "base/event_fd.h"
 #include "fusewire/unique_fd.h"
 
 namespace fusewire::session {
@@ -19,11 +17,7 @@ class StopEvent {
   // Readable once set() was called.
   int fd() const { return fd_.get(); }
   // Async-signal-safe.
-  void set() const {
-    const std::uint64_t one = 1;
-    // Fails only when it has been set 2^64 times.
-    [[maybe_unused]] const auto written = ::write(fd_.get(), &one, sizeof one);
-  }
+  void set() const { signal_event(fd_); }
 
  private:
   UniqueFd fd_;

@@ -1,6 +1,6 @@
 // Backend: the back-end's side of one vhost-user connection: reads messages, keeps the state that the
 // protocol wants kept, and drives a Device. One thread runs it; nothing that comes over the socket ends the
-// process.
+// process. Messages about memory and about rings have a file of their own each.
 #pragma once
 
 #include <cstddef>

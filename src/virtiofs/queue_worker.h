@@ -6,7 +6,7 @@
 // completion or a task.
 //
 // The control thread changes a worker's state by tasks that run on the worker's thread between two turns, so
-// that the state needs no locks.
+// that the state needs no locks. Its side is in queue_worker_control.cc.
 #pragma once
 
 #include <array>

@@ -16,7 +16,7 @@ from daemons import ROOT, GuestScript, eventually, expect, expect_equal, expect_
 
 sys.path.insert(0, str(ROOT / "tests" / "libfuse"))
 # pylint: disable=wrong-import-position
-import programs_test
+import programs
 
 EXAMPLES = None  # where the C++ examples are
 
@@ -25,10 +25,10 @@ def use(library, examples, sanitized):
     """What vm_test.py's command line says."""
     global EXAMPLES  # pylint: disable=global-statement
     EXAMPLES = Path(examples).resolve()
-    programs_test.Settings.include = ROOT / "include"
-    programs_test.Settings.lib = Path(library).resolve()
+    programs.Settings.include = ROOT / "include"
+    programs.Settings.lib = Path(library).resolve()
     if sanitized:
-        programs_test.Settings.use_sanitizers()
+        programs.Settings.use_sanitizers()
 
 
 class Served(daemons.Daemon):
@@ -45,8 +45,8 @@ class Served(daemons.Daemon):
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [str(word) for word in [*command, *way]], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=test.work,
-                env={**os.environ, "LD_LIBRARY_PATH": str(programs_test.Settings.lib),
-                     **programs_test.Settings.environment, **(environment or {})})
+                env={**os.environ, "LD_LIBRARY_PATH": str(programs.Settings.lib),
+                     **programs.Settings.environment, **(environment or {})})
         test.daemons.append(self)
 
     def text(self):
@@ -78,7 +78,7 @@ def expect_lines(guest, script, *lines):
 
 def serve_hello_ll_uds(test):
     """Has input and output functions of its own for a stream socket; the environment puts a guest in their place."""
-    program = programs_test.compiled("hello_ll_uds")
+    program = programs.compiled("hello_ll_uds")
     path = Path("/tmp/libfuse-hello-ll.sock")
     path.unlink(missing_ok=True)
     served = Served(test, "hello_ll_uds", [program], {})
@@ -120,7 +120,7 @@ def make_squashfs(test):
     (tree / "file").write_text("content\n")
     shutil.copy(sys.executable, tree / "sub" / "binary")
     image = test.work / "image.sqfs"
-    subprocess.run([programs_test.installed("mksquashfs"), tree, image, "-quiet", "-no-progress"], check=True,
+    subprocess.run([programs.installed("mksquashfs"), tree, image, "-quiet", "-no-progress"], check=True,
                    stdout=subprocess.DEVNULL)
     return tree, image
 
@@ -130,7 +130,7 @@ def serve_overlay(test):
     for name in ("kept", "changed", "removed"):
         (lower / name).write_text("below\n")
     options = f"lowerdir={lower},upperdir={upper},workdir={work}"
-    by_environment(test, "overlay", [programs_test.installed("fuse-overlayfs"), "-f", "-o", options, test.share("unused")])
+    by_environment(test, "overlay", [programs.installed("fuse-overlayfs"), "-f", "-o", options, test.share("unused")])
     return lower, upper
 
 
@@ -143,10 +143,10 @@ def check_overlay(guest, lower, upper):
 
 @contextlib.contextmanager
 def compiler(test):
-    """Where programs_test.py puts what it compiles."""
-    programs_test.Settings.work = test.share("programs")
+    """Where programs.py puts what it compiles."""
+    programs.Settings.work = test.share("programs")
     yield
-    programs_test.Settings.work = None
+    programs.Settings.work = None
 
 
 def libfuse_programs(test):
@@ -154,15 +154,15 @@ def libfuse_programs(test):
     source = test.share("source")
     with compiler(test):
         for name in ("hello_ll", "hello_ll_single"):
-            program = programs_test.compiled("hello_ll")
+            program = programs.compiled("hello_ll")
             serve(test, name, [program, "-f", *(["-s"] if name.endswith("single") else [])])
         serve_hello_ll_uds(test)
-        serve(test, "passthrough_ll", [programs_test.compiled("passthrough_ll"), "-f", "-o",
+        serve(test, "passthrough_ll", [programs.compiled("passthrough_ll"), "-f", "-o",
                                        f"source={source},cache=auto,xattr,flock"])
         for name in ("notify_inval_entry", "notify_inval_inode", "notify_store_retrieve"):
-            serve(test, name, [programs_test.compiled(name), "-f", "--update-interval=1", "--no-notify"])
+            serve(test, name, [programs.compiled(name), "-f", "--update-interval=1", "--no-notify"])
     tree, image = make_squashfs(test)
-    by_environment(test, "squashfuse", [programs_test.installed("squashfuse_ll"), "-f", image, test.share("unused-too")])
+    by_environment(test, "squashfuse", [programs.installed("squashfuse_ll"), "-f", image, test.share("unused-too")])
     layers = serve_overlay(test)
 
     guest = test.guest({daemon.name: daemon for daemon in test.daemons})
@@ -189,7 +189,7 @@ def libfuse_notify(test):
                  "notify_store_retrieve": "fuse_lowlevel_notify_store() failed with Function not implemented"}
     with compiler(test):
         for name in reactions:
-            serve(test, name, [programs_test.compiled(name), "-f", "--update-interval=10"])
+            serve(test, name, [programs.compiled(name), "-f", "--update-interval=10"])
     guest = test.guest({daemon.name: daemon for daemon in test.daemons})
     mount_all(guest, reactions)
     for name in ("notify_inval_inode", "notify_store_retrieve"):
