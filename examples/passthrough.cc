@@ -6,6 +6,7 @@
 // sends the requests may be another machine.
 #include <dirent.h>
 #include <fcntl.h>
+#include <fusewire/file_times.h>
 #include <fusewire/inode_table.h>
 #include <fusewire/sync_file_system.h>
 #include <fusewire/unique_fd.h>
@@ -156,16 +157,8 @@ class PassthroughFs : public SyncFileSystem {
       if (truncate(path.c_str(), static_cast<off_t>(in.size)) != 0) return fail_errno();
     }
     if (has(FATTR_ATIME | FATTR_MTIME)) {
-      const auto time = [&](std::uint32_t set, std::uint32_t now, std::uint64_t seconds,
-                            std::uint32_t nanoseconds) {
-        return timespec{.tv_sec = static_cast<time_t>(seconds),
-                        .tv_nsec = !has(set)  ? UTIME_OMIT
-                                   : has(now) ? UTIME_NOW
-                                              : static_cast<long>(nanoseconds)};
-      };
-      const timespec times[] = {time(FATTR_ATIME, FATTR_ATIME_NOW, in.atime, in.atimensec),
-                                time(FATTR_MTIME, FATTR_MTIME_NOW, in.mtime, in.mtimensec)};
-      if (utimensat(AT_FDCWD, path.c_str(), times, 0) != 0) return fail_errno();
+      const auto times = times_to_set(in);
+      if (utimensat(AT_FDCWD, path.c_str(), times.data(), 0) != 0) return fail_errno();
     }
     return attributes_of(request);
   }
@@ -275,13 +268,7 @@ class PassthroughFs : public SyncFileSystem {
     struct statvfs from{};
     if (!inode) return fail(ESTALE);
     if (fstatvfs(inode->fd.get(), &from) != 0) return fail_errno();
-    fuse_statfs_out out{};
-    out.st.blocks = from.f_blocks, out.st.bfree = from.f_bfree, out.st.bavail = from.f_bavail;
-    out.st.files = from.f_files, out.st.ffree = from.f_ffree;
-    out.st.bsize = static_cast<std::uint32_t>(from.f_bsize),
-    out.st.frsize = static_cast<std::uint32_t>(from.f_frsize);
-    out.st.namelen = static_cast<std::uint32_t>(from.f_namemax);
-    return out;
+    return fuse_statfs_out{.st = statfs_of(from)};
   }
 
   Handles handles_;

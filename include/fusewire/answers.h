@@ -4,6 +4,7 @@
 #pragma once
 
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include <chrono>
 #include <cstdint>
@@ -41,6 +42,20 @@ inline fuse_attr attr_of(const struct stat& stat) {
   attr.rdev = static_cast<std::uint32_t>(stat.st_rdev);
   attr.blksize = static_cast<std::uint32_t>(stat.st_blksize);
   return attr;
+}
+
+// What statvfs(3) says, as the protocol has it, for STATFS.
+inline fuse_kstatfs statfs_of(const struct statvfs& stat) {
+  fuse_kstatfs out{};
+  out.blocks = stat.f_blocks;
+  out.bfree = stat.f_bfree;
+  out.bavail = stat.f_bavail;
+  out.files = stat.f_files;
+  out.ffree = stat.f_ffree;
+  out.bsize = static_cast<std::uint32_t>(stat.f_bsize);
+  out.namelen = static_cast<std::uint32_t>(stat.f_namemax);
+  out.frsize = static_cast<std::uint32_t>(stat.f_frsize);
+  return out;
 }
 
 // GETATTR and SETATTR: struct fuse_attr_out.

@@ -68,5 +68,26 @@ TEST(AnswersTest, AttrOf_KeepsWhatStatSays) {
   EXPECT_EQ(attr.ctimensec, 5u);
 }
 
+TEST(AnswersTest, StatfsOf_KeepsWhatStatvfsSays) {
+  struct statvfs stat{};
+  stat.f_bsize = 1 << 20;
+  stat.f_frsize = 4096;
+  stat.f_blocks = 1ULL << 40;
+  stat.f_bfree = 7;
+  stat.f_bavail = 6;
+  stat.f_files = 1ULL << 33;
+  stat.f_ffree = 5;
+  stat.f_namemax = 255;
+  const fuse_kstatfs out = statfs_of(stat);
+  EXPECT_EQ(out.bsize, 1U << 20);
+  EXPECT_EQ(out.frsize, 4096U);
+  EXPECT_EQ(out.blocks, 1ULL << 40);
+  EXPECT_EQ(out.bfree, 7U);
+  EXPECT_EQ(out.bavail, 6U);
+  EXPECT_EQ(out.files, 1ULL << 33);
+  EXPECT_EQ(out.ffree, 5U);
+  EXPECT_EQ(out.namelen, 255U);
+}
+
 }  // namespace
 }  // namespace fusewire

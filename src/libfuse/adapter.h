@@ -48,6 +48,10 @@ class Adapter final : public FileSystem {
   template <class F>
   void run_blocking(fuse_req_t req, io::WorkerPool* pool, F callback);
 
+  // The same for one that may come with an open file: `callback(req, file)`, null without.
+  template <class Op, class F>
+  void run_with_file(Call<Op>& call, bool has_file, F&& callback);
+
   template <class Op>
   void set_lock(Call<Op> call, bool sleep);
   template <class Op>

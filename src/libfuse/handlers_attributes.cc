@@ -1,9 +1,9 @@
 // Adapter: attributes, extended attributes, and the file system's own.
 
 #include <cerrno>
-#include <ctime>
 #include <utility>
 
+#include "fusewire/file_times.h"
 #include "libfuse/adapter.h"
 
 namespace fusewire::libfuse {
@@ -16,10 +16,6 @@ constexpr std::uint32_t kSettable = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUS
                                     FUSE_SET_ATTR_KILL_SUID;
 static_assert(FUSE_SET_ATTR_MTIME_NOW == FATTR_MTIME_NOW && FUSE_SET_ATTR_CTIME == FATTR_CTIME &&
               FUSE_SET_ATTR_KILL_SUID == FATTR_KILL_SUIDGID);
-
-timespec time_of(std::uint64_t seconds, std::uint32_t nanoseconds) {
-  return {.tv_sec = static_cast<time_t>(seconds), .tv_nsec = static_cast<long>(nanoseconds)};
-}
 
 struct stat stat_of(const fuse_setattr_in& in) {
   struct stat st{};
@@ -35,42 +31,37 @@ struct stat stat_of(const fuse_setattr_in& in) {
 
 }  // namespace
 
-void Adapter::getattr(Call<op::Getattr> call) {
-  if (ops_.getattr == nullptr) return std::move(call.reply).error(ENOSYS);
-  const bool has_file = (call.in.getattr_flags & FUSE_GETATTR_FH) != 0;
+// `has_file`: the request names the open file that it came by.
+template <class Op, class F>
+void Adapter::run_with_file(Call<Op>& call, bool has_file, F&& callback) {
   const HandleId id{call.header.node.get(), call.in.fh};
   auto* req = admit(call, has_file ? Uses::handle(id) : Uses());
   if (req == nullptr) return;
   fuse_file_info file{};
   file.fh = call.in.fh;
-  run(req, [&](fuse_req_t r) { ops_.getattr(r, r->node, has_file ? &file : nullptr); });
+  run(req, [&](fuse_req_t r) { callback(r, has_file ? &file : nullptr); });
+}
+
+void Adapter::getattr(Call<op::Getattr> call) {
+  if (ops_.getattr == nullptr) return std::move(call.reply).error(ENOSYS);
+  run_with_file(call, (call.in.getattr_flags & FUSE_GETATTR_FH) != 0,
+                [&](fuse_req_t r, fuse_file_info* file) { ops_.getattr(r, r->node, file); });
 }
 
 void Adapter::setattr(Call<op::Setattr> call) {
   if (ops_.setattr == nullptr) return std::move(call.reply).error(ENOSYS);
-  const bool has_file = (call.in.valid & FATTR_FH) != 0;
-  const HandleId id{call.header.node.get(), call.in.fh};
-  auto* req = admit(call, has_file ? Uses::handle(id) : Uses());
-  if (req == nullptr) return;
-  struct stat st = stat_of(call.in);
-  fuse_file_info file{};
-  file.fh = call.in.fh;
-  const int to_set = static_cast<int>(call.in.valid & kSettable);
-  run(req, [&](fuse_req_t r) { ops_.setattr(r, r->node, &st, to_set, has_file ? &file : nullptr); });
+  run_with_file(call, (call.in.valid & FATTR_FH) != 0, [&](fuse_req_t r, fuse_file_info* file) {
+    struct stat st = stat_of(call.in);
+    ops_.setattr(r, r->node, &st, static_cast<int>(call.in.valid & kSettable), file);
+  });
 }
 
 void Adapter::statx(Call<op::Statx> call) {
   if (ops_.statx == nullptr) return std::move(call.reply).error(ENOSYS);
-  const bool has_file = (call.in.getattr_flags & FUSE_GETATTR_FH) != 0;
-  const HandleId id{call.header.node.get(), call.in.fh};
-  auto* req = admit(call, has_file ? Uses::handle(id) : Uses());
-  if (req == nullptr) return;
-  fuse_file_info file{};
-  file.fh = call.in.fh;
-  run(req, [&](fuse_req_t r) {
-    ops_.statx(r, r->node, static_cast<int>(call.in.sx_flags), static_cast<int>(call.in.sx_mask),
-               has_file ? &file : nullptr);
-  });
+  run_with_file(
+      call, (call.in.getattr_flags & FUSE_GETATTR_FH) != 0, [&](fuse_req_t r, fuse_file_info* file) {
+        ops_.statx(r, r->node, static_cast<int>(call.in.sx_flags), static_cast<int>(call.in.sx_mask), file);
+      });
 }
 
 void Adapter::access(Call<op::Access> call) {

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "devfuse/mount_options.h"
 #include "fuse3/fuse_log.h"
 
 namespace {
@@ -35,16 +36,6 @@ int own(fuse_args* args) {
   }
   *args = copy;
   return 0;
-}
-
-// `text` as a member of an -o list: every comma and backslash after a backslash.
-std::string escaped(std::string_view text) {
-  std::string result;
-  for (const char c : text) {
-    if (c == ',' || c == '\\') result += '\\';
-    result += c;
-  }
-  return result;
 }
 
 int append_to_list(char** list, std::string_view option) {
@@ -245,7 +236,7 @@ int Parser::call(const char* text, int key, bool in_list) {
 }
 
 int Parser::keep(const char* text, bool in_list) {
-  return in_list ? append_to_list(&list_, escaped(text)) : fuse_opt_add_arg(&out_, text);
+  return in_list ? append_to_list(&list_, fusewire::devfuse::escaped(text)) : fuse_opt_add_arg(&out_, text);
 }
 
 int Parser::finish() {
@@ -281,7 +272,7 @@ int fuse_opt_parse(fuse_args* args, void* data, const fuse_opt opts[], fuse_opt_
 int fuse_opt_add_opt(char** opts, const char* opt) { return append_to_list(opts, opt); }
 
 int fuse_opt_add_opt_escaped(char** opts, const char* opt) try {
-  return append_to_list(opts, escaped(opt));
+  return append_to_list(opts, fusewire::devfuse::escaped(opt));
 } catch (const std::bad_alloc&) {
   return out_of_memory();
 }

@@ -46,9 +46,9 @@ using namespace fusewire::libfuse;
 
 namespace {
 
-// Answers with an entry or a handle that the guest may use from the answer on.
 bool knows_backing(fuse_req_t req) { return (req->session.conn.want_ext & FUSE_CAP_PASSTHROUGH) != 0; }
 
+// Answers with an entry or a handle that the guest may use from the answer on.
 template <class Body>
 int answer_new(fuse_req_t req, const Body& body, std::uint64_t node, const HandleId* handle) {
   KnownIds* ids = req->session.known_ids.get();

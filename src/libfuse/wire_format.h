@@ -1,13 +1,12 @@
-// What C file systems give us (struct stat and its kin) as the protocol has it.
+// What C file systems give us as the protocol has it, beside what answers.h knows (attr_of, statfs_of).
 #pragma once
 
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 
 #include <algorithm>
 #include <cstdint>
 
-#include "fusewire/wire.h"
+#include "fusewire/answers.h"
 #include "libfuse/api.h"
 
 namespace fusewire::libfuse {
@@ -24,26 +23,6 @@ struct Timeout {
     nanoseconds = static_cast<std::uint32_t>(std::clamp(fraction * 1e9, 0.0, 999999999.0));
   }
 };
-
-inline fuse_attr attr_of(const struct stat& st) {
-  fuse_attr attr{};
-  attr.ino = st.st_ino;
-  attr.mode = st.st_mode;
-  attr.nlink = static_cast<std::uint32_t>(st.st_nlink);
-  attr.uid = st.st_uid;
-  attr.gid = st.st_gid;
-  attr.rdev = static_cast<std::uint32_t>(st.st_rdev);
-  attr.size = static_cast<std::uint64_t>(st.st_size);
-  attr.blksize = static_cast<std::uint32_t>(st.st_blksize);
-  attr.blocks = static_cast<std::uint64_t>(st.st_blocks);
-  attr.atime = static_cast<std::uint64_t>(st.st_atim.tv_sec);
-  attr.mtime = static_cast<std::uint64_t>(st.st_mtim.tv_sec);
-  attr.ctime = static_cast<std::uint64_t>(st.st_ctim.tv_sec);
-  attr.atimensec = static_cast<std::uint32_t>(st.st_atim.tv_nsec);
-  attr.mtimensec = static_cast<std::uint32_t>(st.st_mtim.tv_nsec);
-  attr.ctimensec = static_cast<std::uint32_t>(st.st_ctim.tv_nsec);
-  return attr;
-}
 
 // `attr_flags`: FUSE_ATTR_*.
 inline fuse_entry_out entry_of(const fuse_entry_param& entry, std::uint32_t attr_flags = 0) {
@@ -72,19 +51,6 @@ inline fuse_open_out open_of(const fuse_file_info& file, bool backing) {
   if (file.nonseekable) out.open_flags |= FOPEN_NONSEEKABLE;
   if (file.noflush) out.open_flags |= FOPEN_NOFLUSH;
   if (file.parallel_direct_writes) out.open_flags |= FOPEN_PARALLEL_DIRECT_WRITES;
-  return out;
-}
-
-inline fuse_kstatfs statfs_of(const struct statvfs& st) {
-  fuse_kstatfs out{};
-  out.bsize = static_cast<std::uint32_t>(st.f_bsize);
-  out.frsize = static_cast<std::uint32_t>(st.f_frsize);
-  out.blocks = st.f_blocks;
-  out.bfree = st.f_bfree;
-  out.bavail = st.f_bavail;
-  out.files = st.f_files;
-  out.ffree = st.f_ffree;
-  out.namelen = static_cast<std::uint32_t>(st.f_namemax);
   return out;
 }
 

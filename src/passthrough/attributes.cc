@@ -6,6 +6,8 @@
 #include <array>
 #include <limits>
 
+#include "fusewire/answers.h"
+#include "fusewire/file_times.h"
 #include "passthrough/answer.h"
 #include "passthrough/credentials.h"
 #include "passthrough/device_number.h"
@@ -41,14 +43,6 @@ StatxAttr statx_attr(const struct statx& stat) {
   out.dev_major = stat.stx_dev_major;
   out.dev_minor = stat.stx_dev_minor;
   return out;
-}
-
-// One of SETATTR's times as utimensat(2) takes it.
-timespec time_to_set(std::uint32_t valid, std::uint32_t given, std::uint32_t now, std::uint64_t seconds,
-                     std::uint32_t nanoseconds) {
-  if ((valid & now) != 0) return {.tv_sec = 0, .tv_nsec = UTIME_NOW};
-  if ((valid & given) != 0) return {.tv_sec = static_cast<time_t>(seconds), .tv_nsec = nanoseconds};
-  return {.tv_sec = 0, .tv_nsec = UTIME_OMIT};
 }
 
 }  // namespace
@@ -199,9 +193,7 @@ Result<void> PassthroughFs::change_size(const Target& target, const fuse_setattr
 }
 
 Result<void> PassthroughFs::change_times(const Target& target, const fuse_setattr_in& in) const {
-  const std::array<timespec, 2> times = {
-      time_to_set(in.valid, FATTR_ATIME, FATTR_ATIME_NOW, in.atime, in.atimensec),
-      time_to_set(in.valid, FATTR_MTIME, FATTR_MTIME_NOW, in.mtime, in.mtimensec)};
+  const std::array<timespec, 2> times = times_to_set(in);
   const ProcSelfFd::Name name(target.fd);
   if (::utimensat(proc_.directory(), name.c_str(), times.data(), 0) != 0) return fail_errno();
   return {};
@@ -223,16 +215,7 @@ void PassthroughFs::statfs(Call<op::Statfs> call) {
   if (!known) return std::move(call.reply).error(for_guest(known.error()));
   struct statvfs host{};
   if (::fstatvfs(known->fd.get(), &host) != 0) return std::move(call.reply).error(errno);
-  fuse_statfs_out out{};
-  out.st.blocks = host.f_blocks;
-  out.st.bfree = host.f_bfree;
-  out.st.bavail = host.f_bavail;
-  out.st.files = host.f_files;
-  out.st.ffree = host.f_ffree;
-  out.st.bsize = static_cast<std::uint32_t>(host.f_bsize);
-  out.st.namelen = static_cast<std::uint32_t>(host.f_namemax);
-  out.st.frsize = static_cast<std::uint32_t>(host.f_frsize);
-  std::move(call.reply).ok(out);
+  std::move(call.reply).ok(fuse_statfs_out{.st = statfs_of(host)});
 }
 
 }  // namespace fusewire::passthrough

@@ -160,7 +160,8 @@ void PassthroughFs::getlk(Call<op::Getlk> call) {
   std::move(call.reply).ok(out);
 }
 
-void PassthroughFs::setlk(Call<op::Setlk> call) {
+template <class Op>
+void PassthroughFs::set_offered_lock(Call<Op> call) {
   if (!is_offered(call.in, config())) return std::move(call.reply).error(ENOSYS);
   const auto opened = file(call.in.fh);
   if (!opened) return std::move(call.reply).error(opened.error());
@@ -170,14 +171,7 @@ void PassthroughFs::setlk(Call<op::Setlk> call) {
   });
 }
 
-void PassthroughFs::setlkw(Call<op::Setlkw> call) {
-  if (!is_offered(call.in, config())) return std::move(call.reply).error(ENOSYS);
-  const auto opened = file(call.in.fh);
-  if (!opened) return std::move(call.reply).error(opened.error());
-  set_lock(call, locks(), *opened, [&]() -> Result<UniqueFd> {
-    auto fd = open_for_locks(**opened, proc_, config());
-    return fd ? keep(std::move(*fd)) : std::move(fd);
-  });
-}
+void PassthroughFs::setlk(Call<op::Setlk> call) { set_offered_lock(std::move(call)); }
+void PassthroughFs::setlkw(Call<op::Setlkw> call) { set_offered_lock(std::move(call)); }
 
 }  // namespace fusewire::passthrough

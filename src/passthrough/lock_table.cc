@@ -38,32 +38,49 @@ Result<LockTable::Lease> LockTable::lease(NodeId node, LockOwner owner, FileHand
   auto fresh = std::make_unique<Owner>(Owner{.id = owner, .handle = handle, .fd = std::move(*fd)});
 
   const std::scoped_lock lock(mutex_);
-  make_room(nodes_);
-  Owners& owners = nodes_[node.get()];
   // Another request of the same owner may have been quicker; its descriptor may hold locks already.
-  const auto quicker = std::ranges::find(owners, owner, &Owner::id);
-  Owner* used = nullptr;
-  if (quicker != owners.end()) {
-    used = quicker->get();
+  Owner* used = find_owner(node, owner);
+  if (used != nullptr) {
     used->handle = handle;
   } else {
     used = fresh.get();
-    owners.push_back(std::move(fresh));
-    size_.fetch_add(1);
+    enter(node, std::move(fresh));
   }
   ++used->users;
   return Lease(*this, node, *used);
 }
 
+LockTable::Owner* LockTable::find_owner(NodeId node, LockOwner owner) const {
+  const auto owners = nodes_.find(node.get());
+  if (owners == nodes_.end()) return nullptr;
+  const auto found = std::ranges::find(owners->second, owner, &Owner::id);
+  return found == owners->second.end() ? nullptr : found->get();
+}
+
+void LockTable::enter(NodeId node, std::unique_ptr<Owner> fresh) {
+  if (const auto others = nodes_.find(node.get()); others != nodes_.end()) {
+    others->second.push_back(std::move(fresh));
+  } else {
+    Owners first;
+    first.push_back(std::move(fresh));
+    make_room(nodes_);
+    nodes_.emplace(node.get(), std::move(first));
+  }
+  size_.fetch_add(1);
+}
+
+std::size_t LockTable::node_count() const {
+  const std::scoped_lock lock(mutex_);
+  return nodes_.size();
+}
+
 LockTable::Lease LockTable::find(NodeId node, LockOwner owner) {
   if (size() == 0) return {};
   const std::scoped_lock lock(mutex_);
-  const auto owners = nodes_.find(node.get());
-  if (owners == nodes_.end()) return {};
-  const auto found = std::ranges::find(owners->second, owner, &Owner::id);
-  if (found == owners->second.end()) return {};
-  ++(*found)->users;
-  return {*this, node, **found};
+  Owner* const found = find_owner(node, owner);
+  if (found == nullptr) return {};
+  ++found->users;
+  return {*this, node, *found};
 }
 
 void LockTable::flush(NodeId node, LockOwner owner) {

@@ -38,7 +38,8 @@ class LockTable {
   class Lease;
 
   // The descriptor of `owner` for `node`, opened with `open` if there is none yet; `handle` is the one that
-  // the guest names now. Errors: those of `open`; ENOLCK when there are too many owners.
+  // the guest names now. Errors: those of `open`; ENOLCK when there are too many owners. Throws
+  // std::bad_alloc, with which the table is as it was.
   Result<Lease> lease(NodeId node, LockOwner owner, FileHandle handle,
                       const std::function<Result<UniqueFd>()>& open);
   // The same if there is one, else a Lease of nothing (fd() is -1): that owner holds no lock.
@@ -56,6 +57,8 @@ class LockTable {
   LockWaiters& waiters() { return waiters_; }
   // Owners with a descriptor.
   std::size_t size() const { return size_.load(std::memory_order_acquire); }
+  // Inodes with such an owner.
+  std::size_t node_count() const;
 
   static constexpr std::size_t kMaxOwners = 16384;
 
@@ -79,8 +82,13 @@ class LockTable {
   void end(NodeId node, Ending ending, const Matches& matches);
   void give_back(NodeId node, Owner& owner, bool holds_lock);
 
-  std::mutex mutex_;
-  SteadyMap<std::uint64_t, Owners> nodes_;
+  // With mutex_ held. Null when there is none.
+  Owner* find_owner(NodeId node, LockOwner owner) const;
+  // With mutex_ held. Enters `fresh`. Throws std::bad_alloc, with which nothing has changed.
+  void enter(NodeId node, std::unique_ptr<Owner> fresh);
+
+  mutable std::mutex mutex_;
+  SteadyMap<std::uint64_t, Owners> nodes_;  // none without an owner
   std::atomic<std::size_t> size_{0};
   LockWaiters waiters_;
 };

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "passthrough/file_lock.h"
-#include "passthrough/lock_table.h"
+#include "passthrough/lock_waiters.h"
 #include "passthrough/testing/share.h"
 
 namespace fusewire::passthrough {
@@ -378,30 +378,6 @@ TEST_F(LockTest, KindsThatWereNotAskedFor_AreEnosys) {
     if (opcode == FUSE_GETLK) continue;
     EXPECT_EQ(share.send(request(opcode, handle, kAlice, F_WRLCK, 0, 9, FUSE_LK_FLOCK)).error, ENOSYS);
   }
-}
-
-TEST(LockTableTest, OwnersBeyondTheCap_AreEnolck) {
-  LockTable table;
-  const auto nothing = []() -> Result<UniqueFd> { return UniqueFd(); };
-  for (std::size_t i = 0; i < LockTable::kMaxOwners; ++i) {
-    ASSERT_TRUE(table.lease(NodeId{i % 512}, LockOwner{i}, FileHandle{1}, nothing).has_value());
-  }
-  EXPECT_EQ(table.size(), LockTable::kMaxOwners);
-  const auto refused = table.lease(NodeId{1}, LockOwner{~0ULL}, FileHandle{1}, nothing);
-  ASSERT_FALSE(refused.has_value());
-  EXPECT_EQ(refused.error(), Errno{ENOLCK});
-  table.clear();
-  EXPECT_EQ(table.size(), 0U);
-  EXPECT_TRUE(table.lease(NodeId{1}, LockOwner{1}, FileHandle{1}, nothing).has_value());
-}
-
-TEST(LockTableTest, DescriptorThatCannotBeOpened_LeavesNoOwner) {
-  LockTable table;
-  const auto refused =
-      table.lease(NodeId{1}, LockOwner{1}, FileHandle{1}, []() -> Result<UniqueFd> { return fail(ENFILE); });
-  ASSERT_FALSE(refused.has_value());
-  EXPECT_EQ(refused.error(), Errno{ENFILE});
-  EXPECT_EQ(table.size(), 0U);
 }
 
 }  // namespace

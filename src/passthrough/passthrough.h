@@ -250,6 +250,10 @@ class PassthroughFs final : public FileSystem {
   Result<void> change_size(const Target& target, const fuse_setattr_in& in) const;
   Result<void> change_times(const Target& target, const fuse_setattr_in& in) const;
 
+  // --- lock.cc
+  template <class Op>
+  void set_offered_lock(Call<Op> call);
+
   // --- xattr.cc
   // reach(), or ENOSYS without config().xattr.
   Result<ReachedInode> reach_for_xattr(NodeId node);

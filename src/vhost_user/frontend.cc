@@ -44,17 +44,29 @@ Frontend::Expected<Frontend> Frontend::connect(const std::string& path) {
 
 // -- Requests and replies --
 
-Frontend::Expected<Message> Frontend::receive_reply(Request request) {
-  Message message;
-  switch (connection_.receive(message)) {
+Frontend::Expected<void> Frontend::outcome(Request request, Connection::Io io) const {
+  switch (io) {
     case Connection::Io::done:
-      break;
+      return {};
     case Connection::Io::failed:
       return failed(request, connection_.error());
     case Connection::Io::closed:
     case Connection::Io::stopped:
-      return failed(request, "the back-end closed the connection");
+      break;
   }
+  return failed(request, "the back-end closed the connection");
+}
+
+Frontend::Expected<void> Frontend::send(Request request, std::span<const std::byte> payload,
+                                        std::span<const int> fds) {
+  const std::uint32_t flags = has(ProtocolFeature::reply_ack) ? kFlagNeedReply : 0;
+  return outcome(request, connection_.send(static_cast<std::uint32_t>(request), flags, payload, fds));
+}
+
+Frontend::Expected<Message> Frontend::receive_reply(Request request) {
+  Message message;
+  if (auto received = outcome(request, connection_.receive(message)); !received)
+    return std::unexpected(std::move(received.error()));
   if (message.header.request != static_cast<std::uint32_t>(request) ||
       (message.header.flags & kFlagReply) == 0)
     return failed(request, fmt::format("answered with {}, flags {:#x}", request_name(message.header.request),
@@ -64,17 +76,8 @@ Frontend::Expected<Message> Frontend::receive_reply(Request request) {
 
 Frontend::Expected<void> Frontend::request(Request request, std::span<const std::byte> payload,
                                            std::span<const int> fds) {
-  const bool ack = has(ProtocolFeature::reply_ack);
-  switch (connection_.send(static_cast<std::uint32_t>(request), ack ? kFlagNeedReply : 0, payload, fds)) {
-    case Connection::Io::done:
-      break;
-    case Connection::Io::failed:
-      return failed(request, connection_.error());
-    case Connection::Io::closed:
-    case Connection::Io::stopped:
-      return failed(request, "the back-end closed the connection");
-  }
-  if (!ack) return {};
+  const auto sent = send(request, payload, fds);
+  if (!sent || !has(ProtocolFeature::reply_ack)) return sent;
   const auto reply = receive_reply(request);
   if (!reply) return std::unexpected(reply.error());
   if (reply->payload.size() != sizeof(U64)) return failed(request, "acknowledged with the wrong size");
@@ -85,16 +88,7 @@ Frontend::Expected<void> Frontend::request(Request request, std::span<const std:
 
 Frontend::Expected<Message> Frontend::request_reply(Request request, std::span<const std::byte> payload,
                                                     std::span<const int> fds) {
-  const std::uint32_t flags = has(ProtocolFeature::reply_ack) ? kFlagNeedReply : 0;
-  switch (connection_.send(static_cast<std::uint32_t>(request), flags, payload, fds)) {
-    case Connection::Io::done:
-      break;
-    case Connection::Io::failed:
-      return failed(request, connection_.error());
-    case Connection::Io::closed:
-    case Connection::Io::stopped:
-      return failed(request, "the back-end closed the connection");
-  }
+  if (auto sent = send(request, payload, fds); !sent) return std::unexpected(std::move(sent.error()));
   return receive_reply(request);
 }
 

@@ -97,6 +97,9 @@ class Frontend {
                                   std::span<const int> fds = {});
   Expected<std::uint64_t> request_u64(Request request);
   Expected<void> send_vring_fd(Request kind, unsigned index, int fd);
+  // What came of handing the message to the connection, or of waiting for its reply there.
+  Expected<void> outcome(Request request, Connection::Io io) const;
+  Expected<void> send(Request request, std::span<const std::byte> payload, std::span<const int> fds);
   Expected<Message> receive_reply(Request request);
 
   Connection connection_;
