@@ -80,13 +80,12 @@ class BackingFs : public example::FewFiles {
 
 int main(int argc, char** argv) {
   constexpr std::string_view kOption = "--source=";
-  const std::string_view first = argc > 1 ? argv[1] : "";
-  if (!first.starts_with(kOption)) {
+  if (argc < 2 || !std::string_view(argv[1]).starts_with(kOption)) {
     std::fprintf(stderr, "usage: %s --source=FILE MOUNTPOINT [-o OPTION,...] or --socket-path=PATH\n",
                  argv[0]);
     return 2;
   }
-  UniqueFd source(open(first.substr(kOption.size()).data(), O_RDONLY | O_CLOEXEC));
+  UniqueFd source(open(argv[1] + kOption.size(), O_RDONLY | O_CLOEXEC));
   if (!source) {
     std::perror(argv[1]);
     return 1;

@@ -40,7 +40,7 @@ int serve_device(fuse_session& session, const fuse_loop_config& config) {
   options.max_threads = std::max(config.max_threads, 1U);
   options.max_idle_threads = std::max(config.max_idle_threads, 1U);
   options.clone_fd = config.clone_fd != 0;
-  const auto server = session.server(options);
+  const auto server = session.server(held, options);
   if (!server) {
     fuse_log(FUSE_LOG_ERR, "fuse: serving /dev/fuse: %s\n", to_string(server.error()).c_str());
     return -server.error().value;

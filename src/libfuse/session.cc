@@ -61,12 +61,12 @@ void fuse_session::reset() {
   if (devfuse::Server* present = server_.load()) present->resume();
 }
 
-Result<devfuse::Server*> fuse_session::server(const devfuse::ServerOptions& wanted) {
+Result<devfuse::Server*> fuse_session::server(const UniqueFd& fd, const devfuse::ServerOptions& wanted) {
   if (devfuse::Server* present = server_.load()) {
     present->set_threads(wanted);
     return present;
   }
-  auto made = make_server(wanted);
+  auto made = make_server(fd, wanted);
   if (!made) return fail(made.error().value);
   servers_.push_back(std::move(*made));
   server_.store(servers_.back().get());
@@ -74,11 +74,12 @@ Result<devfuse::Server*> fuse_session::server(const devfuse::ServerOptions& want
   return servers_.back().get();
 }
 
-Result<std::unique_ptr<devfuse::Server>> fuse_session::make_server(devfuse::ServerOptions wanted) {
+Result<std::unique_ptr<devfuse::Server>> fuse_session::make_server(const UniqueFd& fd,
+                                                                   devfuse::ServerOptions wanted) {
   wanted.max_write = kMaxWrite;
   wanted.resumable = true;
   if (options.mount.allow_root) wanted.only_user = owner;
-  UniqueFd own(fcntl(device->fd(), F_DUPFD_CLOEXEC, 3));
+  UniqueFd own(fcntl(fd.get(), F_DUPFD_CLOEXEC, 3));
   if (!own) return fail_errno();
   auto adopted = devfuse::Channel::adopt(std::move(own));
   if (!adopted) return fail(adopted.error().value);

@@ -68,8 +68,10 @@ struct fuse_session {
   int mount(const char* mountpoint);
   void unmount();
 
-  // What serves the mounted device, made by the first loop; stays for the threads of later ones.
-  fusewire::Result<fusewire::devfuse::Server*> server(const fusewire::devfuse::ServerOptions& wanted);
+  // What serves the mounted device, made by the first loop; stays for the threads of later ones. `fd`: the
+  // device's, of which it makes one of its own.
+  fusewire::Result<fusewire::devfuse::Server*> server(const fusewire::UniqueFd& fd,
+                                                      const fusewire::devfuse::ServerOptions& wanted);
 
   const fusewire::libfuse::Operations operations;
   // Filled in before the first request.
@@ -101,7 +103,7 @@ struct fuse_session {
   int adopt_mount(const std::string& number);
   int use_device(fusewire::devfuse::Channel made);
   fusewire::Result<std::unique_ptr<fusewire::devfuse::Server>> make_server(
-      fusewire::devfuse::ServerOptions wanted);
+      const fusewire::UniqueFd& fd, fusewire::devfuse::ServerOptions wanted);
 
   // One for each mount, kept to the session's end: requests of an old one may still be unanswered, and a
   // signal handler may just be stopping it.

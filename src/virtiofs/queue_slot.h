@@ -58,8 +58,8 @@ class QueueSlot final : public Slot {
 
   QueueWorker& worker_;
   virtio::Chain chain_;
-  std::vector<iovec>
-      reply_vectors_;  // chain_.writable behind the header: the engine consumes its list, the log needs ours
+  // chain_.writable behind the header: the engine consumes its list, the log needs ours.
+  std::vector<iovec> reply_vectors_;
   std::shared_ptr<const guestmem::MemoryMap> map_;
   std::uint32_t used_length_ = 0;
   QueueSlot* next_completed_ = nullptr;

@@ -54,7 +54,7 @@ void QueueWorker::complete(QueueSlot& slot) {
 
 void QueueWorker::run() {
   current_worker = this;
-  if (cpu_) stay_on_cpu();
+  if (cpu_) stay_on_cpu(*cpu_);
   // The high-priority queue has nothing that waits.
   auto work = queue_index_ == 0 ? nullptr : engine_.thread_work();
   if (work != nullptr && !io::watch(epoll_, work->event_fd(), EPOLLIN | EPOLLET)) work.reset();
@@ -69,12 +69,12 @@ void QueueWorker::run() {
   busy_poll_.ends();
 }
 
-void QueueWorker::stay_on_cpu() const {
+void QueueWorker::stay_on_cpu(unsigned cpu) const {
   cpu_set_t only;
   CPU_ZERO(&only);
-  CPU_SET(*cpu_, &only);
+  CPU_SET(cpu, &only);
   if (const int error = pthread_setaffinity_np(pthread_self(), sizeof only, &only); error != 0)
-    log::warn("queue {} cannot stay on CPU {}: {}", queue_index_, *cpu_, to_string(Errno{error}));
+    log::warn("queue {} cannot stay on CPU {}: {}", queue_index_, cpu, to_string(Errno{error}));
 }
 
 void QueueWorker::run_tasks() {
@@ -105,12 +105,13 @@ bool QueueWorker::take_turn() {
 }
 
 bool QueueWorker::serve_batch() {
-  if (!serving()) return false;
-  queue_->disable_kicks();
+  virtio::DeviceQueue* const queue = serving_queue();
+  if (queue == nullptr) return false;
+  queue->disable_kicks();
   batch_bytes_ = 0;
   int served = 0;
   while (served < kBatchChains && batch_bytes_ < kBatchBytes) {
-    const Group group = pop_group();
+    const Group group = pop_group(*queue);
     for (std::size_t i = 0; i < group.chains; ++i) {
       // From here on the slot is another thread's, or already back in finish().
       engine_.submit(*group.slots[i]);
@@ -123,18 +124,18 @@ bool QueueWorker::serve_batch() {
 }
 
 // Chains that are popped together are on their way into the cache while the first is served.
-QueueWorker::Group QueueWorker::pop_group() {
+QueueWorker::Group QueueWorker::pop_group(virtio::DeviceQueue& queue) {
   Group group;
   for (; group.popped < kGroupChains; ++group.popped) {
     if (ranges_in_flight_ >= kMaxRangesInFlight) return group;  // finish() brings us back
     QueueSlot& slot = free_slot();
-    switch (queue_->pop(slot.chain(), *map_)) {
+    switch (queue.pop(slot.chain(), *map_)) {
       case virtio::Pop::nothing:
         return group;
       case virtio::Pop::malformed: {
         static log::RateLimit limit;
         log::warn_limited(limit, "queue {}: a malformed descriptor chain", queue_index_);
-        queue_->push_used(slot.chain().id, 0);
+        queue.push_used(slot.chain().id, 0);
         break;
       }
       case virtio::Pop::broken:
@@ -155,6 +156,7 @@ QueueWorker::Group QueueWorker::pop_group() {
 }
 
 void QueueWorker::return_chain(const QueueSlot& slot) {
+  FUSEWIRE_CHECK(queue_.has_value());  // stop() waits for all slots before it takes the queue away
   if (log_ && slot.used_length() != 0) {
     // The room behind an error may have been filled in part before it came.
     const bool has_body = slot.used_length() > sizeof(fuse_out_header);
@@ -165,7 +167,6 @@ void QueueWorker::return_chain(const QueueSlot& slot) {
 }
 
 void QueueWorker::finish(QueueSlot& slot) {
-  FUSEWIRE_CHECK(queue_.has_value());  // stop() waits for all slots before it takes the queue away
   return_chain(slot);
   batch_bytes_ += slot.used_length();
   if (slot.map() != map_) slot.drop_map();
@@ -183,11 +184,11 @@ void QueueWorker::finish(QueueSlot& slot) {
 void QueueWorker::give_up_unanswered() {
   const std::vector<Slot*> unanswered = engine_.abandon_queue(queue_index_);
   std::size_t kept = 0;
-  for (Slot* each : unanswered) {
-    auto& slot = static_cast<QueueSlot&>(*each);  // whatever comes by this queue is in our slots
-    const auto place = std::ranges::find(slab_, &slot, &std::unique_ptr<QueueSlot>::get);
+  for (const Slot* each : unanswered) {
+    // Whatever comes by this queue is in our slots.
+    const auto place = std::ranges::find(slab_, each, &std::unique_ptr<QueueSlot>::get);
     FUSEWIRE_CHECK(place != slab_.end());
-    (void)place->release();
+    QueueSlot& slot = *place->release();  // let_go() frees it
     slab_.erase(place);
     if (slot.end_given_up()) {
       return_chain(slot);
@@ -210,29 +211,33 @@ void QueueWorker::publish(bool may_signal) {
   if (may_signal && queue_->needs_signal()) signal_event(call_);
 }
 
-bool QueueWorker::serving() const { return queue_ && accepting_ && enabled_; }
+virtio::DeviceQueue* QueueWorker::serving_queue() {
+  return queue_ && accepting_ && enabled_ ? &*queue_ : nullptr;
+}
 
-bool QueueWorker::wants_chains() const {
-  return serving() && (notifications_ == nullptr || notifications_->waiting());
+virtio::DeviceQueue* QueueWorker::wanted_queue() {
+  return notifications_ == nullptr || notifications_->waiting() ? serving_queue() : nullptr;
 }
 
 bool QueueWorker::poll() {
   // A notification is nothing that a guest waits for.
-  return serving() && notifications_ == nullptr && busy_poll_.wait([this] {
-    return queue_->has_available() || has_tasks_.load(std::memory_order_relaxed) || !completed_.empty() ||
+  const virtio::DeviceQueue* const queue = notifications_ == nullptr ? serving_queue() : nullptr;
+  return queue != nullptr && busy_poll_.wait([this, queue] {
+    return queue->has_available() || has_tasks_.load(std::memory_order_relaxed) || !completed_.empty() ||
            work_ready();
   });
 }
 
 void QueueWorker::sleep() {
   sleeping_.store(true);
+  virtio::DeviceQueue* const wanted = wanted_queue();
   // A chain that came just now may bring no kick.
   if (has_tasks_.load() || !completed_.empty() || work_ready() ||
-      (wants_chains() && queue_->enable_kicks())) {
+      (wanted != nullptr && wanted->enable_kicks())) {
     sleeping_.store(false);
     return;
   }
-  const bool poll_ring = wants_chains() && !kick_;
+  const bool poll_ring = wanted != nullptr && !kick_;
   busy_poll_.falls_asleep();
   std::array<epoll_event, 3> events;
   const int count =

@@ -94,7 +94,7 @@ class QueueWorker {
     int popped = 0;  // with the malformed ones; fewer than kGroupChains: there is nothing more to pop now
   };
 
-  void stay_on_cpu() const;
+  void stay_on_cpu(unsigned cpu) const;
 
   // Runs `task` on the worker's thread (on this one while there is no thread) and waits for its end.
   void run_on_worker(const std::function<void()>& task);
@@ -106,7 +106,7 @@ class QueueWorker {
   void run_tasks();
   bool take_turn();
   bool serve_batch();
-  Group pop_group();
+  Group pop_group(virtio::DeviceQueue& queue);
   bool send_notifications();
   bool fill_buffer(QueueSlot& slot, std::span<const iovec> message, std::size_t size);
   void finish(QueueSlot& slot);
@@ -116,9 +116,10 @@ class QueueWorker {
   // Shows the driver what was finished, and signals it if it asks for that. In the middle of a turn it may be
   // signalled only if it says (by the event index) that it sleeps; else one signal for the turn must do.
   void publish(bool may_signal);
-  bool serving() const;
-  // Whether a chain of the driver's would be taken now.
-  bool wants_chains() const;
+  // The queue while it is served, else null.
+  virtio::DeviceQueue* serving_queue();
+  // The queue if a chain of the driver's would be taken now, else null.
+  virtio::DeviceQueue* wanted_queue();
   bool work_ready() const { return work_ != nullptr && work_->ready(); }
   bool poll();
   void sleep();

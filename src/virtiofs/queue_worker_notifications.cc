@@ -37,18 +37,19 @@ void copy(std::span<const iovec> message, std::span<const iovec> ranges) {
 
 // Returns whether a chain was taken.
 bool QueueWorker::send_notifications() {
-  if (!queue_ || !serving() || !notifications_->waiting()) return false;
-  queue_->disable_kicks();
+  virtio::DeviceQueue* const queue = wanted_queue();
+  if (queue == nullptr) return false;
+  queue->disable_kicks();
   int taken = 0;
   const auto fill = [&](std::span<const iovec> message, std::size_t size) {
     while (taken < kTurnChains) {
       QueueSlot& slot = free_slot();
-      const virtio::Pop popped = queue_->pop(slot.chain(), *map_);
+      const virtio::Pop popped = queue->pop(slot.chain(), *map_);
       if (popped == virtio::Pop::broken) ring_broken();
       if (popped == virtio::Pop::nothing || popped == virtio::Pop::broken) return false;
       ++taken;
       const bool sent = popped == virtio::Pop::chain && fill_buffer(slot, message, size);
-      queue_->push_used(slot.chain().id, sent ? static_cast<std::uint32_t>(size) : 0);
+      queue->push_used(slot.chain().id, sent ? static_cast<std::uint32_t>(size) : 0);
       slot.release_excess();
       if (sent) return true;
     }
