@@ -51,6 +51,7 @@ class ReplyBase {
   // The room for the body, at most `limit` bytes of it.
   IoVecs body_room(std::size_t limit) const;
   std::size_t body_capacity() const;
+  std::size_t least_file_range() const { return slot_->least_file_range; }
 
  private:
   // Takes the request out of the engine, to be answered; null when it was given up.
@@ -148,8 +149,12 @@ class ReplyData : public ReplyOrError {
   void ok(std::span<const std::byte> data) &&;
   // The same from several pieces of memory; a transport that can sends them from where they are.
   void ok(std::span<const iovec> data) &&;
-  // Bytes of a file, by splice(2) where the transport can. EIO when `range.size` is larger than the room.
+  // Bytes of a file, by splice(2) where the transport can, else read into the room. EIO when `range.size` is
+  // larger than the room. It waits for what the host has to read from a disk.
   void ok(const FileRange& range) &&;
+  // Whether the transport would send a FileRange of `size` bytes without copying it: what is worth a
+  // different way to those who would otherwise fill room() themselves.
+  bool moves_file_range(std::size_t size) const { return size >= least_file_range(); }
 
  private:
   std::size_t limit_;

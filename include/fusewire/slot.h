@@ -52,6 +52,9 @@ class Slot {
   // it exists.
   IoVecs reply_room;
   bool can_reply = false;
+  // Part of a file of this size or more costs the transport less as a file range (done_with_file) than read
+  // into the reply's room. The transport sets it; as it stands here, no range does.
+  std::size_t least_file_range = SIZE_MAX;
   // Which of the transport's queues this came from. Only a hint that spreads locks; any number will do.
   unsigned queue = 0;
 
@@ -64,7 +67,7 @@ class Slot {
   // return. The default copies it into the reply room; what is longer than that room becomes EIO.
   virtual int done_with(RequestId unique, std::span<const iovec> body);
   // The same for a body that is part of a file. The default reads it into the reply room. A file that cannot
-  // be read gives its errno as the answer.
+  // be read gives its errno as the answer; so does one that has offsets and of which only a part can be read.
   virtual int done_with_file(RequestId unique, const FileRange& range);
   // The request is over and has no reply (FORGET, or one that cannot be answered).
   virtual void done_without_reply() = 0;
@@ -76,6 +79,8 @@ class Slot {
   virtual void given_up() {}
 
  protected:
+  // done_with_file's default, where the range's first `size` bytes stand in the reply room already.
+  int done_with_rest(RequestId unique, const FileRange& range, std::size_t size);
   // For a transport that uses slots again: gives back the memory that a long request made the slot take.
   // Between two requests only.
   void release_large_head();

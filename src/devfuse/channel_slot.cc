@@ -26,6 +26,16 @@ constexpr std::size_t kLeastReply = std::size_t{128} * 1024;
 
 std::size_t rounded(std::size_t size, std::size_t unit) { return (size + unit - 1) / unit * unit; }
 
+// With these the kernel has not looked at the reply yet: one without a body needs no memory.
+bool wants_memory(int refused) { return refused == ENOMEM || refused == EAGAIN; }
+
+// `refused`: 0, or the errno for a reply of `size` bytes. Some only say that nobody waits for it any more.
+void report(int refused, std::size_t size) {
+  if (refused == 0 || refused == ENOENT || refused == ENODEV || refused == EPERM) return;
+  static log::RateLimit limit;
+  log::warn_limited(limit, "the kernel refused a reply of {} bytes: {}", size, to_string(Errno{refused}));
+}
+
 }  // namespace
 
 std::size_t payload_room(std::size_t max_write) {
@@ -66,6 +76,7 @@ void ChannelSlot::accept(std::span<const std::byte> bytes) {
   request = IoVecs(request_vector_);
   reply_room = IoVecs(reply_vector_);
   can_reply = true;
+  if (pool_.splices()) least_file_range = kLeastSplice;
 }
 
 int ChannelSlot::send(std::span<iovec> reply, RequestId unique, std::size_t body_size, int error) {
@@ -75,18 +86,13 @@ int ChannelSlot::send(std::span<iovec> reply, RequestId unique, std::size_t body
   out.len = static_cast<std::uint32_t>(sizeof out + body_size);
   reply[0] = {&out, sizeof out};
   auto sent = pool_.channel().write(reply);
-  if (!sent && (sent.error().value == ENOMEM || sent.error().value == EAGAIN)) {
-    // The kernel has not looked at the reply: one without a body needs no memory.
+  if (!sent && wants_memory(sent.error().value)) {
     out.error = -(error != 0 ? error : EIO);
     out.len = sizeof out;
     sent = pool_.channel().write(reply.first(1));
   }
-  if (sent) return 0;
-  const int refused = sent.error().value;
-  if (refused != ENOENT && refused != ENODEV && refused != EPERM) {
-    static log::RateLimit limit;
-    log::warn_limited(limit, "the kernel refused a reply of {} bytes: {}", out.len, to_string(sent.error()));
-  }
+  const int refused = sent ? 0 : sent.error().value;
+  report(refused, out.len);
   return refused;
 }
 
@@ -114,7 +120,7 @@ int ChannelSlot::done_with(RequestId unique, std::span<const iovec> body) {
 }
 
 int ChannelSlot::done_with_file(RequestId unique, const FileRange& range) {
-  if (pool_.splices() && range.size >= kLeastSplice && range.size <= reply_size_) {
+  if (range.size >= least_file_range && range.size <= reply_size_) {
     if (const auto sent = splice(unique, range)) return *sent;
   }
   return Slot::done_with_file(unique, range);
@@ -130,13 +136,16 @@ std::optional<int> ChannelSlot::splice(RequestId unique, const FileRange& range)
   if (!filled) return std::nullopt;
   if (*filled == range.size) {
     const int refused = pipe->send(pool_.channel().fd(), out.len);
+    if (wants_memory(refused)) return done(unique, EIO, 0);
+    report(refused, out.len);
     give_back();
     return refused;
   }
   // The file ended, or cannot give more at once. What is in the pipe is gone from a file that has a position
   // of its own; it goes out as bytes.
   const auto drained = pipe->drain(sizeof out, std::span(reply_data_, *filled));
-  return drained ? done(unique, 0, *filled) : done(unique, drained.error().value, 0);
+  if (!drained) return done(unique, drained.error().value, 0);
+  return range.offset < 0 ? done(unique, 0, *filled) : done_with_rest(unique, range, *filled);
 }
 
 void ChannelSlot::done_without_reply() { give_back(); }

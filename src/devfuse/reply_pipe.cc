@@ -59,7 +59,7 @@ Result<std::size_t> ReplyPipe::fill(std::span<const std::byte> header, const Fil
   std::size_t filled = 0;
   while (filled < range.size) {
     const ssize_t n = ::splice(range.fd, range.offset < 0 ? nullptr : &at, write_end_.get(), nullptr,
-                               range.size - filled, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+                               range.size - filled, SPLICE_F_NONBLOCK);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && filled == 0) {
       const int error = errno;
@@ -74,7 +74,9 @@ Result<std::size_t> ReplyPipe::fill(std::span<const std::byte> header, const Fil
 
 int ReplyPipe::send(int fuse_fd, std::size_t size) {
   ssize_t n = 0;
-  do n = ::splice(read_end_.get(), nullptr, fuse_fd, nullptr, size, SPLICE_F_MOVE);
+  // Without SPLICE_F_MOVE, by which the kernel would take pages out of the file's own page cache: who reads
+  // the file next would have to wait for the disk.
+  do n = ::splice(read_end_.get(), nullptr, fuse_fd, nullptr, size, 0);
   while (n < 0 && errno == EINTR);
   const int error = n < 0 ? errno : 0;
   // A refused reply may have left its bytes.

@@ -31,17 +31,22 @@ int Slot::done_with(RequestId unique, std::span<const iovec> body) {
 }
 
 int Slot::done_with_file(RequestId unique, const FileRange& range) {
+  return done_with_rest(unique, range, 0);
+}
+
+int Slot::done_with_rest(RequestId unique, const FileRange& range, std::size_t size) {
   IoVecs room = reply_room;
   if (range.size > room.size()) return done(unique, EIO, 0);
   room.truncate(range.size);
-  std::size_t size = 0;
+  room.drop_front(size);
   while (!room.empty()) {
     const auto parts = room.head();
     const ssize_t n = range.offset < 0 ? readv(range.fd, parts.data(), static_cast<int>(parts.size()))
                                        : preadv(range.fd, parts.data(), static_cast<int>(parts.size()),
                                                 range.offset + static_cast<std::int64_t>(size));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && size == 0) return done(unique, errno, 0);
+    // A short reply would say that the file ends there.
+    if (n < 0 && (size == 0 || range.offset >= 0)) return done(unique, errno, 0);
     if (n <= 0) break;
     size += static_cast<std::size_t>(n);
     room.drop_front(static_cast<std::size_t>(n));

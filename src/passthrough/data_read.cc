@@ -1,15 +1,18 @@
-// READ: from the page cache straight into the guest's pages on the queue's own thread; what is not in the
-// cache, and direct I/O, through the thread's io_uring, or where there is none on a thread of the pool.
+// READ: from the page cache straight into the guest's pages on the queue's own thread, or as a range of the
+// file where the transport can move its pages; what is not in the cache, and direct I/O, through the thread's
+// io_uring, or where there is none on a thread of the pool.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <memory>
 #include <utility>
 
 #include "io/blocking.h"
 #include "io/direct.h"
+#include "io/page_cache.h"
 #include "io/ring.h"
 #include "io/worker_pool.h"
 #include "passthrough/answer.h"
@@ -73,6 +76,33 @@ bool read_cached(Reading& reading) {
   }
 }
 
+// How much of what was asked for the file has, as things stand: to send a range that goes beyond the end
+// costs the transport more than to read it.
+std::size_t size_before_end(const Reading& reading) {
+  struct stat stat = {};
+  if (::fstat(reading.file->fd.get(), &stat) != 0) return 0;
+  const std::uint64_t offset = reading.call.in.offset;
+  const auto end = static_cast<std::uint64_t>(stat.st_size);
+  return offset < end ? std::min<std::uint64_t>(reading.rest.size(), end - offset) : 0;
+}
+
+// Answers with a range of the file where that moves its pages instead of copying them; false where it does
+// not, or would hold up the queue for a disk. What a server far away says of a file's size may be old.
+bool send_range(Reading& reading, bool may_wait) {
+  const auto& reply = reading.call.reply;
+  if (!reply.moves_file_range(reading.rest.size())) return false;
+  const StorageKind storage = reading.file->storage();
+  if (storage == StorageKind::remote) return false;
+  const std::size_t size = size_before_end(reading);
+  if (!reply.moves_file_range(size)) return false;
+  const int fd = reading.file->fd.get();
+  const std::uint64_t offset = reading.call.in.offset;
+  if (!may_wait && storage != StorageKind::memory && !io::is_cached(fd, offset, size)) return false;
+  std::move(reading.call.reply)
+      .ok(FileRange{.fd = fd, .offset = static_cast<std::int64_t>(offset), .size = size});
+  return true;
+}
+
 bool is_direct(const Reading& reading) { return (reading.file->flags & O_DIRECT) != 0; }
 
 void read_on_pool(io::WorkerPool& pool, Reading reading) {
@@ -116,8 +146,12 @@ void PassthroughFs::read(Call<op::Read> call) {
   OpenFile& file = *reading.file;
   // SAFETY: relaxed, see read_cached().
   const bool probes_cache = file.probes_cache.load(std::memory_order_relaxed);
-  if (!is_direct(reading) && pool().max_threads() != 0) {
-    if (probes_cache && read_cached(reading)) return;
+  const bool waits_itself = pool().max_threads() == 0;
+  const bool direct = is_direct(reading);
+  if (!direct && send_range(reading, waits_itself)) return;
+  if (!waits_itself) {
+    if (!direct && probes_cache && read_cached(reading)) return;
+    // With O_DIRECT too: it goes past nothing there.
     if (file.storage() == StorageKind::memory) return read_waiting(reading);
   }
   read_in_background(pool(), std::move(reading));

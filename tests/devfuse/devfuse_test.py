@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -23,7 +24,7 @@ import mounted
 import workloads
 import faults
 import shortages
-from daemons import ROOT, SKIPPED, Settings, become_root, expect, keep_uring_on, run_scenario
+from daemons import ROOT, SKIPPED, Settings, become_root, expect, expect_equal, keep_uring_on, run_scenario
 from mounted import Load, Mount, run
 
 
@@ -35,13 +36,19 @@ class Mode:
     options: str = "allow_other"
     differs: dict = dataclasses.field(default_factory=dict)
 
+    @property
+    def splices(self):
+        """Whether large parts of files go through a pipe."""
+        return "--no-splice" not in self.arguments and "io_uring" not in self.options
+
 
 # How requests and replies go through /dev/fuse: arguments of passthrough_mount, and options of the mount. A mode is a
 # line here and one in CMakeLists.txt.
 MODES = {
     "one": Mode(["--threads=1", "--no-splice"]),
-    "many": Mode(["--threads=16"]),
-    "clone": Mode(["--threads=8", "--clone-fd"]),
+    "many": Mode(["--threads=16", "--no-splice"]),
+    "clone": Mode(["--threads=8", "--clone-fd", "--no-splice"]),
+    "splice": Mode(["--threads=8"]),
     "writeback": Mode(["--threads=8", "--writeback"], differs={
         "files: write at 2^62: ": "the kernel takes what the host's file system then does not",
         "files: fsync: ": "says so for that write",
@@ -99,18 +106,62 @@ def stress(test):
     test.finish()
 
 
+class Splices:
+    """strace's list of the splice(2) calls of a program, where there is strace and it may look."""
+
+    def __init__(self, test, mount):
+        self.log = test.sockets / f"splices-{mount.folder.name}"
+        self.process = None
+        self.missing = "strace is not installed"
+        if shutil.which("strace"):
+            self.process = test.start("strace", "-f", "-e", "trace=splice", "-o", self.log, "-p", str(mount.process.pid))
+            line = self.process.stdout.readline()
+            self.missing = None if "attached" in line else line.strip()
+
+    def end(self):
+        """How many there were; None if nobody knows."""
+        if self.missing is not None:
+            print(f"only the pipes show whether splice(2) is used: {self.missing}")
+            return None
+        self.process.send_signal(signal.SIGINT)
+        self.process.communicate(timeout=20)
+        return self.log.read_text().count("splice(")
+
+
+def expect_splices(test, mount, known):
+    """That reads of half a megabyte go through a pipe in the mode that has them there, and in no other. `known`: the program
+    knows that the file will not make it wait."""
+    size, block = 24 << 20, 512 << 10
+    splices = Splices(test, mount)
+    run("dd", f"if={mount.folder / 'file'}", "of=/dev/null", f"bs={block}", f"count={size // block}")
+    count = splices.end()
+    wanted = test.mode.splices and known
+    if count is None:
+        expect(bool(shortages.pipe_sizes(mount)) == wanted, f"the program's pipes: {shortages.pipe_sizes(mount)}")
+    elif wanted:
+        # One into the pipe and one out of it for each, or for each 128 KiB that the kernel reads ahead.
+        expect(count >= 2 * size // block, f"{count} calls of splice for {size // block} reads")
+    else:
+        expect_equal(count, 0, "calls of splice")
+
+
 def file_ranges(test):
-    """Replies that are parts of files, spliced and copied: whole at every block size, past the page cache and through it."""
+    """Replies that are parts of files, spliced and copied: whole at every block size, past the page cache and through it, from
+    a file system that knows nothing else and from the daemon's."""
     share = test.folder("share")
-    run(Settings.probe, "fill", share / "file", (24 << 20) + 4321, 11)
-    for number, arguments in enumerate((["--cache=never"], ["--cache=auto"], ["--cache=never", "--no-splice"])):
-        mount = test.serve(["--flat", *arguments], folder=test.folder(f"mnt-{number}"))
-        for block in (512, 4095, 128 << 10, (128 << 10) + 1, 1 << 20, 5 << 20):
-            count = min(-(-share.joinpath("file").stat().st_size // block), 3000)
+    size = (24 << 20) + 4321
+    run(Settings.probe, "fill", share / "file", size, 11)
+    for number, arguments in enumerate((["--flat", "--cache=never"], ["--flat", "--cache=auto"], ["--cache=never"], ["--cache=auto"])):
+        mount = test.serve(arguments, folder=test.folder(f"mnt-{number}"))
+        for block in (512, 4095, 128 << 10, (128 << 10) + 1, 512 << 10, 1 << 20, 5 << 20):
+            count = min(-(-size // block), 3000)
             copy = test.sockets / "copy"
             run("dd", f"if={mount.folder / 'file'}", f"of={copy}", f"bs={block}", f"count={count}")
-            run("cmp", "-n", min(block * count, (24 << 20) + 4321), share / "file", copy)
+            run("cmp", "-n", min(block * count, size), share / "file", copy)
         run("cmp", share / "file", mount.folder / "file")
+        # cachestat(2) came with Linux 6.5.
+        known = "--flat" in arguments or tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 5)
+        expect_splices(test, mount, known)
     test.finish()
 
 
@@ -150,6 +201,7 @@ SCENARIOS = {
     "file-ranges": (file_ranges, 120, ["dd", "cmp"]),
     "no-leak": (no_leak, 120, []),
     "aborted": (faults.aborted, 60, []),
+    "aborted-reads": (faults.aborted_reads, 60, []),
     "killed": (faults.killed, 60, []),
     "terminated": (faults.terminated, 60, ["cmp"]),
     "unmounted": (faults.unmounted, 60, ["fusermount3"]),

@@ -52,6 +52,34 @@ def aborted(test):
     expect_dead(held)
 
 
+def read_until_it_fails(path, rounds):
+    """Reads large blocks for ever, counting in `rounds`."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        while True:
+            expect_equal(len(os.pread(descriptor, 512 << 10, (rounds[0] % 8) << 19)), 512 << 10, "bytes read")
+            rounds[0] += 1
+    finally:
+        os.close(descriptor)
+
+
+def aborted_reads(test):
+    """The connection is aborted while large parts of files are on their way: every reader fails at once."""
+    share = test.folder("share")
+    run(Settings.probe, "fill", share / "file", 4 << 20, 5)
+    for number, arguments in enumerate((["--flat"], [])):
+        mount = test.serve([*arguments, "--cache=never"], folder=test.folder(f"mnt-{number}"))
+        rounds = [[0] for _ in range(4)]
+        readers = [Background(lambda mine=mine, mount=mount: read_until_it_fails(mount.folder / "file", mine)) for mine in rounds]
+        eventually(lambda rounds=rounds: all(mine[0] > 30 for mine in rounds), "all have read")
+        mount.abort()
+        for reader in readers:
+            expect_error(reader.result, (errno.ENOTCONN, errno.ECONNABORTED), "a read")
+        mount.expect_exit(1)
+        expect_last_line(mount, ABORTED)
+        mount.no_complaints()
+
+
 def killed(test):
     """The program is killed under load: every request fails at once, and the next mount clears away the dead one."""
     mount = test.serve()

@@ -138,12 +138,16 @@ def pipe_pages(test):
     allow_descriptors(5000)
     taker = test.start(sys.executable, "-c", TAKE_ALL_PAGES, str(nobody.pw_uid), str(nobody.pw_gid))
     expect_equal(taker.stdout.readline(), "taken\n", "what the process says that takes all pages")
-    mount = test.serve(["--flat", "--cache=never"], share=share, folder=folder, options="", program=program, **who)
-    read_through((128 * KIB, MIB, 3 * MIB), share / "file", folder / "file",
-                 (probe, "as", nobody.pw_uid, nobody.pw_gid))
-    sizes = pipe_sizes(mount)
-    expect(sizes and max(sizes) == 2 * PAGE, f"the program's pipes have {sizes} bytes instead of two pages")
-    test.finish()
+    for arguments in (["--flat"], []):
+        mount = test.serve([*arguments, "--cache=never"], share=share, folder=folder, options="", program=program, **who)
+        read_through((128 * KIB, 512 * KIB, MIB, 3 * MIB), share / "file", folder / "file",
+                     (probe, "as", nobody.pw_uid, nobody.pw_gid))
+        sizes = pipe_sizes(mount)
+        # The daemon's file system is not told of the cached pages of a file that belongs to somebody else.
+        if arguments or sizes:
+            expect(sizes and max(sizes) == 2 * PAGE, f"the program's pipes have {sizes} bytes instead of two pages")
+        mount.umount()
+        mount.no_complaints()
 
 
 def descriptors(test):

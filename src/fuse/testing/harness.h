@@ -55,6 +55,9 @@ class Request {
   // Which queue it comes from.
   Request& queue(unsigned queue) { return queue_ = queue, *this; }
   unsigned queue() const { return queue_; }
+  // The transport would rather have parts of files of this size or more as ranges.
+  Request& least_file_range(std::size_t size) { return least_file_range_ = size, *this; }
+  std::size_t least_file_range() const { return least_file_range_; }
   std::uint64_t unique() const { return header_.unique; }
 
   std::vector<std::byte> encode() const {
@@ -77,6 +80,7 @@ class Request {
   int room_ = 65536;
   std::size_t piece_ = 0;
   unsigned queue_ = 1;
+  std::size_t least_file_range_ = SIZE_MAX;
 };
 
 struct Answer {
@@ -84,6 +88,7 @@ struct Answer {
   int error = 0;
   std::uint64_t unique = 0;
   std::vector<std::byte> body;
+  bool as_range = false;  // it came as the range of a file
 
   // The body's beginning as a structure of the protocol, zero where the body is shorter.
   template <class T>
@@ -100,6 +105,7 @@ class MemorySlot final : public Slot {
  public:
   explicit MemorySlot(const Request& from) : MemorySlot(from.encode(), from.room(), from.piece()) {
     queue = from.queue();
+    least_file_range = from.least_file_range();
   }
   // The first bytes of a request: its header's length is set to how many there are, as far as it is there.
   static std::unique_ptr<MemorySlot> truncated(std::vector<std::byte> bytes) {
@@ -123,8 +129,13 @@ class MemorySlot final : public Slot {
     finish({.replied = true,
             .error = error,
             .unique = unique.get(),
-            .body = {body_.begin(), body_.begin() + static_cast<std::ptrdiff_t>(body_size)}});
+            .body = {body_.begin(), body_.begin() + static_cast<std::ptrdiff_t>(body_size)},
+            .as_range = as_range_});
     return 0;
+  }
+  int done_with_file(RequestId unique, const FileRange& range) override {
+    as_range_ = true;
+    return Slot::done_with_file(unique, range);
   }
   void done_without_reply() override { finish({}); }
 
@@ -155,6 +166,7 @@ class MemorySlot final : public Slot {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   bool done_ = false;
+  bool as_range_ = false;
   Answer answer_;
 };
 
