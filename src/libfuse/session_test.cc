@@ -58,7 +58,7 @@ TEST(SessionNew, Debug_ShowsEachRequestAndItsAnswer) {
   const Request request = Request(FUSE_UNLINK).name("a");
   loud.send(request);
   const std::string number = std::to_string(request.unique());
-  EXPECT_THAT(log.text(), HasSubstr("7:fuse: " + number + ": UNLINK at node 1, 42 bytes, from process"));
+  EXPECT_THAT(log.text(), HasSubstr("7:fuse: " + number + ": FUSE_UNLINK at node 1, 42 bytes, from process"));
   EXPECT_THAT(log.text(), HasSubstr("7:fuse: " + number + ": Operation not permitted\n"));
   loud.send(Request(FUSE_STATFS));
   EXPECT_THAT(log.text(), HasSubstr(fmt::format("answered, {} bytes\n", sizeof(fuse_statfs_out))));
