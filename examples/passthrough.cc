@@ -6,6 +6,7 @@
 // sends the requests may be another machine.
 #include <dirent.h>
 #include <fcntl.h>
+#include <fusewire/c_string.h>
 #include <fusewire/file_times.h>
 #include <fusewire/inode_table.h>
 #include <fusewire/sync_file_system.h>
@@ -87,7 +88,7 @@ class PassthroughFs : public SyncFileSystem {
     const auto directory = table_.find(parent);
     if (!directory) return fail(ESTALE);
     if (name == "." || name == "..") return fail(EINVAL);
-    UniqueFd fd(openat(directory->fd.get(), name.data(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+    UniqueFd fd(openat(directory->fd.get(), c_string(name), O_PATH | O_NOFOLLOW | O_CLOEXEC));
     struct stat stat{};
     if (!fd || fstat(fd.get(), &stat) != 0) return fail_errno();
     // What is open already keeps its number; the descriptor is dropped then.
@@ -106,7 +107,7 @@ class PassthroughFs : public SyncFileSystem {
     const auto directory = table_.find(request.header.node);
     if (!directory) return fail(ESTALE);
     if (make_entry(directory->fd.get()) != 0) return fail_errno();
-    if (geteuid() == 0 && fchownat(directory->fd.get(), name.data(), request.header.uid.get(),
+    if (geteuid() == 0 && fchownat(directory->fd.get(), c_string(name), request.header.uid.get(),
                                    request.header.gid.get(), AT_SYMLINK_NOFOLLOW) != 0) {
       return fail_errno();
     }
@@ -166,21 +167,21 @@ class PassthroughFs : public SyncFileSystem {
   Result<fuse_entry_out> do_mknod(const Request<op::Mknod>& request) override {
     if (!S_ISREG(request.in.mode) && !S_ISFIFO(request.in.mode)) return fail(EPERM);
     return make(request, request.tail.name,
-                [&](int parent) { return mknodat(parent, request.tail.name.data(), request.in.mode, 0); });
+                [&](int parent) { return mknodat(parent, c_string(request.tail.name), request.in.mode, 0); });
   }
   Result<fuse_entry_out> do_mkdir(const Request<op::Mkdir>& request) override {
     return make(request, request.tail.name,
-                [&](int parent) { return mkdirat(parent, request.tail.name.data(), request.in.mode); });
+                [&](int parent) { return mkdirat(parent, c_string(request.tail.name), request.in.mode); });
   }
   Result<fuse_entry_out> do_symlink(const Request<op::Symlink>& request) override {
     return make(request, request.tail.name, [&](int parent) {
-      return symlinkat(request.tail.target.data(), parent, request.tail.name.data());
+      return symlinkat(c_string(request.tail.target), parent, c_string(request.tail.name));
     });
   }
   Result<fuse_entry_out> do_link(const Request<op::Link>& request) override {
     const auto inode = table_.find(NodeId{request.in.oldnodeid}), parent = table_.find(request.header.node);
     if (!inode || !parent) return fail(ESTALE);
-    if (linkat(AT_FDCWD, inode->path().c_str(), parent->fd.get(), request.tail.name.data(),
+    if (linkat(AT_FDCWD, inode->path().c_str(), parent->fd.get(), c_string(request.tail.name),
                AT_SYMLINK_FOLLOW) != 0) {
       return fail_errno();
     }
@@ -192,13 +193,13 @@ class PassthroughFs : public SyncFileSystem {
   Result<void> remove(const Request<Op>& request, int flags) {
     const auto parent = table_.find(request.header.node);
     if (!parent) return fail(ESTALE);
-    return done(unlinkat(parent->fd.get(), request.tail.name.data(), flags));
+    return done(unlinkat(parent->fd.get(), c_string(request.tail.name), flags));
   }
   Result<void> do_rename(const Request<op::Rename>& request) override {
     const auto from = table_.find(request.header.node), to = table_.find(NodeId{request.in.newdir});
     if (!from || !to) return fail(ESTALE);
-    return done(
-        renameat(from->fd.get(), request.tail.old_name.data(), to->fd.get(), request.tail.new_name.data()));
+    return done(renameat(from->fd.get(), c_string(request.tail.old_name), to->fd.get(),
+                         c_string(request.tail.new_name)));
   }
   Result<std::string> do_readlink(const Request<op::Readlink>& request) override {
     const auto inode = table_.find(request.header.node);
@@ -279,13 +280,12 @@ class PassthroughFs : public SyncFileSystem {
 
 int main(int argc, char** argv) {
   constexpr std::string_view kOption = "--source=";
-  const std::string_view first = argc > 1 ? argv[1] : "";
-  if (!first.starts_with(kOption)) {
+  if (argc < 2 || !std::string_view(argv[1]).starts_with(kOption)) {
     std::fprintf(stderr, "usage: %s --source=DIR MOUNTPOINT [-o OPTION,...] or --socket-path=PATH\n",
                  argv[0]);
     return 2;
   }
-  UniqueFd root(open(first.substr(kOption.size()).data(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  UniqueFd root(open(argv[1] + kOption.size(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   struct stat stat{};
   if (!root || fstat(root.get(), &stat) != 0) {
     std::perror(argv[1]);

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "fusewire/c_string.h"
 #include "fusewire/file_times.h"
 #include "libfuse/adapter.h"
 
@@ -85,20 +86,22 @@ void Adapter::statfs(Call<op::Statfs> call) {
 void Adapter::setxattr(Call<op::Setxattr> call) {
   const auto with_flags = session_.variant.setxattr;
   if (ops_.setxattr == nullptr && with_flags == nullptr) return std::move(call.reply).error(ENOSYS);
+  // SAFETY: char may alias any object.
+  const auto* const value = reinterpret_cast<const char*>(call.tail.value.data());
   if (auto* req = admit(call))
     run(req, [&](fuse_req_t r) {
       if (with_flags != nullptr)
-        return with_flags(r, r->node, call.tail.name.data(), as_text(call.tail.value).data(),
-                          call.tail.value.size(), static_cast<int>(call.in.flags), call.in.setxattr_flags);
-      ops_.setxattr(r, r->node, call.tail.name.data(), as_text(call.tail.value).data(),
-                    call.tail.value.size(), static_cast<int>(call.in.flags));
+        return with_flags(r, r->node, c_string(call.tail.name), value, call.tail.value.size(),
+                          static_cast<int>(call.in.flags), call.in.setxattr_flags);
+      ops_.setxattr(r, r->node, c_string(call.tail.name), value, call.tail.value.size(),
+                    static_cast<int>(call.in.flags));
     });
 }
 
 void Adapter::getxattr(Call<op::Getxattr> call) {
   if (ops_.getxattr == nullptr) return std::move(call.reply).error(ENOSYS);
   if (auto* req = admit(call))
-    run(req, [&](fuse_req_t r) { ops_.getxattr(r, r->node, call.tail.name.data(), call.in.size); });
+    run(req, [&](fuse_req_t r) { ops_.getxattr(r, r->node, c_string(call.tail.name), call.in.size); });
 }
 
 void Adapter::listxattr(Call<op::Listxattr> call) {
@@ -109,7 +112,7 @@ void Adapter::listxattr(Call<op::Listxattr> call) {
 void Adapter::removexattr(Call<op::Removexattr> call) {
   if (ops_.removexattr == nullptr) return std::move(call.reply).error(ENOSYS);
   if (auto* req = admit(call))
-    run(req, [&](fuse_req_t r) { ops_.removexattr(r, r->node, call.tail.name.data()); });
+    run(req, [&](fuse_req_t r) { ops_.removexattr(r, r->node, c_string(call.tail.name)); });
 }
 
 }  // namespace fusewire::libfuse

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "fusewire/c_string.h"
 #include "libfuse/adapter.h"
 
 namespace fusewire::libfuse {
@@ -10,7 +11,7 @@ namespace fusewire::libfuse {
 void Adapter::lookup(Call<op::Lookup> call) {
   if (ops_.lookup == nullptr) return std::move(call.reply).error(ENOSYS);
   if (auto* req = admit(call))
-    run(req, [&](fuse_req_t r) { ops_.lookup(r, r->node, call.tail.name.data()); });
+    run(req, [&](fuse_req_t r) { ops_.lookup(r, r->node, c_string(call.tail.name)); });
 }
 
 void Adapter::readlink(Call<op::Readlink> call) {
@@ -23,7 +24,8 @@ void Adapter::mknod(Call<op::Mknod> call) {
   auto* req = admit(call);
   if (req == nullptr) return;
   req->context.umask = call.in.umask;
-  run(req, [&](fuse_req_t r) { ops_.mknod(r, r->node, call.tail.name.data(), call.in.mode, call.in.rdev); });
+  run(req,
+      [&](fuse_req_t r) { ops_.mknod(r, r->node, c_string(call.tail.name), call.in.mode, call.in.rdev); });
 }
 
 void Adapter::mkdir(Call<op::Mkdir> call) {
@@ -31,24 +33,27 @@ void Adapter::mkdir(Call<op::Mkdir> call) {
   auto* req = admit(call);
   if (req == nullptr) return;
   req->context.umask = call.in.umask;
-  run(req, [&](fuse_req_t r) { ops_.mkdir(r, r->node, call.tail.name.data(), call.in.mode); });
+  run(req, [&](fuse_req_t r) { ops_.mkdir(r, r->node, c_string(call.tail.name), call.in.mode); });
 }
 
 void Adapter::unlink(Call<op::Unlink> call) {
   if (ops_.unlink == nullptr) return std::move(call.reply).error(ENOSYS);
   if (auto* req = admit(call))
-    run(req, [&](fuse_req_t r) { ops_.unlink(r, r->node, call.tail.name.data()); });
+    run(req, [&](fuse_req_t r) { ops_.unlink(r, r->node, c_string(call.tail.name)); });
 }
 
 void Adapter::rmdir(Call<op::Rmdir> call) {
   if (ops_.rmdir == nullptr) return std::move(call.reply).error(ENOSYS);
-  if (auto* req = admit(call)) run(req, [&](fuse_req_t r) { ops_.rmdir(r, r->node, call.tail.name.data()); });
+  if (auto* req = admit(call))
+    run(req, [&](fuse_req_t r) { ops_.rmdir(r, r->node, c_string(call.tail.name)); });
 }
 
 void Adapter::symlink(Call<op::Symlink> call) {
   if (ops_.symlink == nullptr) return std::move(call.reply).error(ENOSYS);
   if (auto* req = admit(call))
-    run(req, [&](fuse_req_t r) { ops_.symlink(r, call.tail.target.data(), r->node, call.tail.name.data()); });
+    run(req, [&](fuse_req_t r) {
+      ops_.symlink(r, c_string(call.tail.target), r->node, c_string(call.tail.name));
+    });
 }
 
 template <class Op>
@@ -56,7 +61,8 @@ void Adapter::rename_with(Call<Op> call, unsigned flags) {
   if (ops_.rename == nullptr) return std::move(call.reply).error(ENOSYS);
   if (auto* req = admit(call, Uses::node(call.in.newdir)))
     run(req, [&](fuse_req_t r) {
-      ops_.rename(r, r->node, call.tail.old_name.data(), call.in.newdir, call.tail.new_name.data(), flags);
+      ops_.rename(r, r->node, c_string(call.tail.old_name), call.in.newdir, c_string(call.tail.new_name),
+                  flags);
     });
 }
 void Adapter::rename(Call<op::Rename> call) { rename_with(std::move(call), 0); }
@@ -68,7 +74,7 @@ void Adapter::rename2(Call<op::Rename2> call) {
 void Adapter::link(Call<op::Link> call) {
   if (ops_.link == nullptr) return std::move(call.reply).error(ENOSYS);
   if (auto* req = admit(call, Uses::node(call.in.oldnodeid)))
-    run(req, [&](fuse_req_t r) { ops_.link(r, call.in.oldnodeid, r->node, call.tail.name.data()); });
+    run(req, [&](fuse_req_t r) { ops_.link(r, call.in.oldnodeid, r->node, c_string(call.tail.name)); });
 }
 
 void Adapter::create(Call<op::Create> call) {
@@ -79,7 +85,7 @@ void Adapter::create(Call<op::Create> call) {
   fuse_file_info file{};
   file.flags = static_cast<int>(call.in.flags);
   file.kill_priv = (call.in.open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
-  run(req, [&](fuse_req_t r) { ops_.create(r, r->node, call.tail.name.data(), call.in.mode, &file); });
+  run(req, [&](fuse_req_t r) { ops_.create(r, r->node, c_string(call.tail.name), call.in.mode, &file); });
 }
 
 void Adapter::tmpfile(Call<op::Tmpfile> call) {

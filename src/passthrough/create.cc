@@ -4,8 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fusewire/c_string.h"
 #include "passthrough/answer.h"
-#include "passthrough/c_string.h"
 #include "passthrough/credentials.h"
 #include "passthrough/device_number.h"
 #include "passthrough/open_flags.h"

@@ -4,8 +4,8 @@
 #include <string_view>
 
 #include "base/log.h"
+#include "fusewire/c_string.h"
 #include "passthrough/answer.h"
-#include "passthrough/c_string.h"
 #include "passthrough/passthrough.h"
 
 namespace fusewire::passthrough {

@@ -7,8 +7,8 @@
 
 #include <array>
 
+#include "fusewire/c_string.h"
 #include "passthrough/answer.h"
-#include "passthrough/c_string.h"
 #include "passthrough/passthrough.h"
 
 namespace fusewire::passthrough {

@@ -1,4 +1,5 @@
 #include "passthrough/security_label.h"
+#include "fusewire/c_string.h"
 
 #include <fcntl.h>
 #include <sys/xattr.h>
@@ -7,7 +8,6 @@
 #include <utility>
 
 #include "base/check.h"
-#include "passthrough/c_string.h"
 #include "passthrough/proc_cwd.h"
 
 namespace fusewire::passthrough {
