@@ -117,6 +117,7 @@ class Server {
   // is called, or one more started, if there may be.
   void want_help();
   bool call_sleeper();
+  bool call_sleeper_locked();  // with workers_mutex_
   void start_thread();
   // A worker without a thread, an old one or a new one; with the lock.
   Result<Worker*> spare_worker();

@@ -58,6 +58,10 @@ void Server::want_help() {
 
 bool Server::call_sleeper() {
   const std::lock_guard lock(workers_mutex_);
+  return call_sleeper_locked();
+}
+
+bool Server::call_sleeper_locked() {
   if (has_deputy_.load()) return true;
   for (const auto& worker : workers_) {
     if (!worker->asleep) continue;
@@ -303,6 +307,8 @@ bool Server::is_surplus(Worker& worker) {
   if (ending() || idle_.load() < options_.max_idle_threads) return false;
   worker.running = false;
   thread_count_.fetch_sub(1);
+  // Who sleeps relies on somebody at the device.
+  if (listeners_.load() == 0) call_sleeper_locked();
   return true;
 }
 
