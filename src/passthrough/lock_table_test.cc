@@ -14,9 +14,9 @@ thread_local int allocations_left = -1;
 
 // For the whole test program, in which memory is short here only.
 void* operator new(std::size_t size) {
-  if (allocations_left < 0 || allocations_left-- != 0) {
-    if (void* const memory = std::malloc(size)) return memory;
-  }
+  if (allocations_left == 0) throw std::bad_alloc();
+  if (allocations_left > 0) --allocations_left;
+  if (void* const memory = std::malloc(size)) return memory;
   throw std::bad_alloc();
 }
 void operator delete(void* memory) noexcept { std::free(memory); }
