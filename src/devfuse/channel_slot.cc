@@ -55,6 +55,7 @@ ChannelSlot::ChannelSlot(SlotPool& pool, std::size_t max_write) : pool_(pool) {
   mapping_ = static_cast<std::byte*>(mapping);
   request_data_ = mapping_ + head - kWriteHead;
   reply_data_ = request_data_ + request_room_;
+  if (pool.splices()) least_file_range = kLeastSplice;
 }
 
 ChannelSlot::~ChannelSlot() { munmap(mapping_, mapping_size_); }
@@ -76,7 +77,6 @@ void ChannelSlot::accept(std::span<const std::byte> bytes) {
   request = IoVecs(request_vector_);
   reply_room = IoVecs(reply_vector_);
   can_reply = true;
-  if (pool_.splices()) least_file_range = kLeastSplice;
 }
 
 int ChannelSlot::send(std::span<iovec> reply, RequestId unique, std::size_t body_size, int error) {

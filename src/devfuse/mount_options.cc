@@ -93,6 +93,13 @@ std::optional<std::uint32_t> number_of(std::string_view value) {
   return number;
 }
 
+std::expected<std::uint32_t, std::string> number_between(std::string_view name, std::string_view value,
+                                                         std::uint32_t least, std::uint32_t most) {
+  const auto number = number_of(value);
+  if (number && *number >= least && *number <= most) return *number;
+  return bad(fmt::format("{}={} is no number from {} to {}", name, value, least, most));
+}
+
 std::expected<void, std::string> set_value(std::string_view name, std::string_view value,
                                            MountOptions& options) {
   if (name == "fsname") {
@@ -110,16 +117,14 @@ std::expected<void, std::string> set_value(std::string_view name, std::string_vi
     return {};
   }
   if (name == "io_uring_q_depth") {
-    const auto number = number_of(value);
-    if (!number || *number == 0 || *number > kMostQueueDepth)
-      return bad(fmt::format("io_uring_q_depth={} is no number from 1 to {}", value, kMostQueueDepth));
-    options.io_uring_queue_depth = number;
+    const auto number = number_between(name, value, 1, kMostQueueDepth);
+    if (!number) return bad(number.error());
+    options.io_uring_queue_depth = *number;
     return {};
   }
   if (name == "poll_us") {
-    const auto number = number_of(value);
-    if (!number || *number > kMostBusyPoll)
-      return bad(fmt::format("poll_us={} is no number from 0 to {}", value, kMostBusyPoll));
+    const auto number = number_between(name, value, 0, kMostBusyPoll);
+    if (!number) return bad(number.error());
     options.busy_poll = std::chrono::microseconds(*number);
     return {};
   }

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <optional>
 
+#include "base/event_fd.h"
 #include "base/log.h"
 #include "devfuse/server_worker.h"
 
@@ -44,6 +45,12 @@ Engine::Transport Server::transport() const {
           .over_io_uring = uring_ != nullptr};
 }
 
+void choose(const MountOptions& wishes, ServerOptions& options) {
+  options.io_uring = wishes.io_uring;
+  options.io_uring_queue_depth = wishes.io_uring_queue_depth.value_or(options.io_uring_queue_depth);
+  options.busy_poll = wishes.busy_poll.value_or(options.busy_poll);
+}
+
 Server::Server(Engine& engine, Channel first, const ServerOptions& options)
     : engine_(engine), first_(std::move(first)), options_(options) {}
 
@@ -62,8 +69,8 @@ Result<std::unique_ptr<Server::Worker>> Server::make_worker(unsigned number) {
   }
   UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
   UniqueFd call(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!epoll || !call || !Worker::watch(epoll, stop_event_.get(), EPOLLIN) ||
-      !Worker::watch(epoll, call.get(), EPOLLIN))
+  if (!epoll || !call || !io::watch(epoll, stop_event_.get(), EPOLLIN) ||
+      !io::watch(epoll, call.get(), EPOLLIN))
     return fail_errno();
   return std::make_unique<Worker>(number, std::move(own), std::move(epoll), std::move(call), first_,
                                   options_);
@@ -188,18 +195,14 @@ void Server::stop() {
   const int before = errno;
   bool expected = false;
   if (ending_.compare_exchange_strong(expected, true)) why_.store(Ending::stopped);
-  const std::uint64_t one = 1;
-  while (::write(stop_event_.get(), &one, sizeof one) < 0 && errno == EINTR) {
-  }
+  signal_event(stop_event_);
   errno = before;
 }
 
 void Server::end(Ending why) {
   bool expected = false;
   if (ending_.compare_exchange_strong(expected, true)) why_.store(why);
-  const std::uint64_t one = 1;
-  while (::write(stop_event_.get(), &one, sizeof one) < 0 && errno == EINTR) {
-  }
+  signal_event(stop_event_);
 }
 
 }  // namespace fusewire::devfuse

@@ -30,6 +30,7 @@
 
 #include "devfuse/channel.h"
 #include "devfuse/channel_slot.h"
+#include "devfuse/mount_options.h"
 #include "devfuse/uring_channel.h"
 #include "fuse/engine.h"
 #include "fusewire/result.h"
@@ -56,6 +57,9 @@ struct ServerOptions {
   // again, after resume(). The end comes with the server's.
   bool resumable = false;
 };
+
+// Takes over what the mount options say of the server.
+void choose(const MountOptions& wishes, ServerOptions& options);
 
 class Server {
  public:
@@ -116,8 +120,8 @@ class Server {
   // Called with a request at hand: sees to it that somebody else is there for the next one. A sleeping thread
   // is called, or one more started, if there may be.
   void want_help();
+  // With workers_mutex_. Whether there is a deputy now.
   bool call_sleeper();
-  bool call_sleeper_locked();  // with workers_mutex_
   void start_thread();
   // A worker without a thread, an old one or a new one; with the lock.
   Result<Worker*> spare_worker();
@@ -137,6 +141,8 @@ class Server {
   void sleep(Worker& worker);
   // One wait of the three. What happened, but for requests, is done.
   bool has_requests_after(Worker& worker, int milliseconds);
+  // In milliseconds, after which the thread may be one too many; -1: it is kept.
+  int longest_sleep(const Worker& worker) const;
   // Whether this idle thread is one too many; it is counted out then.
   bool is_surplus(Worker& worker);
   // The file system's end. Requests that are not answered in time are given up.

@@ -11,6 +11,7 @@
 #include <exception>
 #include <new>
 
+#include "base/event_fd.h"
 #include "base/log.h"
 #include "devfuse/only_user.h"
 #include "devfuse/server_worker.h"
@@ -52,25 +53,21 @@ void pause(int milliseconds) { poll(nullptr, 0, milliseconds); }
 void Server::want_help() {
   received_.fetch_add(1);
   if (uring_ || options_.max_threads == 1 || listeners_.load() != 0 || has_deputy_.load()) return;
-  if (sleepers_.load() != 0 && call_sleeper()) return;
+  if (sleepers_.load() != 0) {
+    const std::lock_guard lock(workers_mutex_);
+    if (call_sleeper()) return;
+  }
   if (thread_count_.load() < options_.max_threads) start_thread();
 }
 
 bool Server::call_sleeper() {
-  const std::lock_guard lock(workers_mutex_);
-  return call_sleeper_locked();
-}
-
-bool Server::call_sleeper_locked() {
   if (has_deputy_.load()) return true;
   for (const auto& worker : workers_) {
     if (!worker->asleep) continue;
     worker->asleep = false;
     sleepers_.fetch_sub(1);
     has_deputy_.store(true);
-    const std::uint64_t one = 1;
-    // The counter can only be full, and then it is readable already.
-    [[maybe_unused]] const ssize_t written = ::write(worker->call.get(), &one, sizeof one);
+    signal_event(worker->call);
     return true;
   }
   return false;
@@ -126,7 +123,7 @@ Result<Server::Worker*> Server::spare_worker() {
 void Server::serve(Worker& worker) {
   const std::unique_ptr<ThreadWork> work = engine_.thread_work();
   worker.work = work.get();
-  if (work && !Worker::watch(worker.epoll, work->event_fd(), EPOLLIN | EPOLLET)) {
+  if (work && !io::watch(worker.epoll, work->event_fd(), EPOLLIN | EPOLLET)) {
     error_.store(errno);
     end(Ending::failed);
   }
@@ -219,11 +216,7 @@ void Server::listen(Worker& worker) {
     received = receive(worker);
     return received || ending() || (worker.work != nullptr && worker.work->ready());
   });
-  bool requests = false;
-  if (!found) {
-    const bool kept = worker.number == 0 || options_.max_idle_threads >= options_.max_threads;
-    requests = has_requests_after(worker, kept ? -1 : kSurplusMilliseconds);
-  }
+  const bool requests = !found && has_requests_after(worker, longest_sleep(worker));
   listeners_.fetch_sub(1);
   idle_.fetch_sub(1);
   if (received) return serve_received(worker);
@@ -265,10 +258,7 @@ void Server::sleep(Worker& worker) {
   }
   // The deputy may have gone just before it could be seen that this one can be called.
   bool called = !has_deputy_.load();
-  if (!called) {
-    const bool kept = worker.number == 0 || options_.max_idle_threads >= options_.max_threads;
-    has_requests_after(worker, kept ? -1 : kSurplusMilliseconds);
-  }
+  if (!called) has_requests_after(worker, longest_sleep(worker));
   {
     const std::lock_guard lock(workers_mutex_);
     called = !std::exchange(worker.asleep, false);
@@ -280,6 +270,11 @@ void Server::sleep(Worker& worker) {
   }
   worker.rested = false;
   deputize(worker);
+}
+
+int Server::longest_sleep(const Worker& worker) const {
+  const bool kept = worker.number == 0 || options_.max_idle_threads >= options_.max_threads;
+  return kept ? -1 : kSurplusMilliseconds;
 }
 
 bool Server::has_requests_after(Worker& worker, int milliseconds) {
@@ -308,7 +303,7 @@ bool Server::is_surplus(Worker& worker) {
   worker.running = false;
   thread_count_.fetch_sub(1);
   // Who sleeps relies on somebody at the device.
-  if (listeners_.load() == 0) call_sleeper_locked();
+  if (listeners_.load() == 0) call_sleeper();
   return true;
 }
 

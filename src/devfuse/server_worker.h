@@ -13,6 +13,7 @@
 #include "fusewire/thread_work.h"
 #include "fusewire/unique_fd.h"
 #include "io/busy_poll.h"
+#include "io/epoll.h"
 
 namespace fusewire::devfuse {
 
@@ -26,16 +27,12 @@ struct Server::Worker {
         awake(options.busy_poll),
         pool(own ? *own : first, options.max_write, options.splice) {}
 
-  static bool watch(const UniqueFd& epoll, int fd, std::uint32_t events) {
-    epoll_event event{.events = events, .data = {.fd = fd}};
-    return epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) == 0;
-  }
   // Whether requests wake this thread. Exclusive: of all threads that wait on the connection, which is the
   // same behind each clone, a request wakes one. False when the kernel refuses.
   bool watch_requests(bool wanted) {
     if (wanted == watching) return true;
     const int fd = pool.channel().fd();
-    if (wanted ? !watch(epoll, fd, EPOLLIN | EPOLLEXCLUSIVE)
+    if (wanted ? !io::watch(epoll, fd, EPOLLIN | EPOLLEXCLUSIVE)
                : epoll_ctl(epoll.get(), EPOLL_CTL_DEL, fd, nullptr) != 0)
       return false;
     watching = wanted;

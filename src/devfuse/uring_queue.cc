@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/event_fd.h"
 #include "base/log.h"
 #include "devfuse/only_user.h"
 
@@ -103,9 +104,7 @@ void UringQueue::enter(Phase phase) {
     const std::lock_guard lock(mutex_);
     phase_.store(phase);
   }
-  const std::uint64_t one = 1;
-  while (::write(wake_event_.get(), &one, sizeof one) < 0 && errno == EINTR) {
-  }
+  signal_event(wake_event_);
 }
 
 void UringQueue::serve() { enter(Phase::serving); }
@@ -137,10 +136,8 @@ void UringQueue::answer(UringEntry& entry) {
   if (closed_) return take_back(entry);
   answered_.push_back(&entry);
   if (answered_.size() > 1) return;  // the thread has not come to the others yet
-  const std::uint64_t one = 1;
   // Under the lock: as soon as the thread has the entry, the queue may go.
-  while (::write(wake_event_.get(), &one, sizeof one) < 0 && errno == EINTR) {
-  }
+  signal_event(wake_event_);
 }
 
 void UringQueue::run() {

@@ -85,9 +85,7 @@ Result<std::unique_ptr<devfuse::Server>> fuse_session::make_server(const UniqueF
   if (!adopted) return fail(adopted.error().value);
   // Programs expect the errors of libfuse: an aborted connection is like an unmounted one.
   wanted.abort_error = false;
-  wanted.io_uring = options.mount.io_uring;
-  wanted.io_uring_queue_depth = options.mount.io_uring_queue_depth.value_or(wanted.io_uring_queue_depth);
-  wanted.busy_poll = options.mount.busy_poll.value_or(wanted.busy_poll);
+  devfuse::choose(options.mount, wanted);
   return devfuse::Server::create(*engine, std::move(*adopted), wanted);
 }
 

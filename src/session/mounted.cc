@@ -198,9 +198,7 @@ std::expected<std::unique_ptr<Session>, std::string> Session::mount(FileSystem& 
   server.splice = settings.splice;
   server.max_write = settings.max_write;
   server.grace = settings.grace;
-  server.io_uring = options.io_uring;
-  server.io_uring_queue_depth = options.io_uring_queue_depth.value_or(server.io_uring_queue_depth);
-  server.busy_poll = options.busy_poll.value_or(server.busy_poll);
+  devfuse::choose(options, server);
   if (options.allow_root) server.only_user = geteuid();
   if (auto mounted = made_session->mount(mountpoint, options, server); !mounted)
     return std::unexpected(std::move(mounted.error()));
