@@ -3,6 +3,7 @@
 #include <array>
 #include <exception>
 
+#include "base/log.h"
 #include "fuse/engine.h"
 
 namespace fusewire {
@@ -50,7 +51,7 @@ int ReplyBase::send(int error, std::size_t body_size) {
 int ReplyBase::send_vectors(std::span<const iovec> body) {
   Slot* slot = take_slot();
   if (slot == nullptr) return ENOTCONN;
-  log_answer(slot->unique_, 0, bytes_in(body));
+  if (log::enabled(log::Level::debug)) log_answer(slot->unique_, 0, bytes_in(body));
   return slot->done_with(slot->unique_, body);
 }
 
