@@ -96,8 +96,8 @@ def setting(results):
                          for peer in peers.PEERS if peer.program is not None)
     return (f"- {results['date']}, commit {commit}; {cpu}, {os.cpu_count()} CPUs, Linux {os.uname().release}, "
             f"libfuse {library}; share on tmpfs, \"disk\" on {results['disk']}\n"
-            f"- {results['rounds']} runs of {results['seconds']:g} s of each peer, mounted alone, in turns, after as long a time unmeasured; the figures are medians. CPU "
-            "is the server's alone\n"
+            f"- {results['rounds']} runs of {results['seconds']:g} s of each peer, mounted alone, in turns, after as long a "
+            "time unmeasured; the figures are medians. CPU is the server's alone\n"
             f"- peers:\n{commands}" + "".join(f"\n- not measured: {missing}" for missing in results["missing"]))
 
 

@@ -7,28 +7,23 @@
 
 #include "io/page_cache.h"
 #include "passthrough/storage_kind.h"
+#include "passthrough/testing/reads.h"
 #include "passthrough/testing/share.h"
 
 namespace fusewire::passthrough {
 namespace {
 
 using testing::Answer;
+using testing::pattern;
+using testing::ReadWay;
 using testing::Request;
 using testing::Share;
 
 constexpr std::size_t kLeast = 16384;
 
-// Where the share lies and how many threads there are decides whether a READ may wait for a disk.
-struct Way {
-  const char* below;
-  unsigned threads;
-};
-class ReadRangeTest : public ::testing::TestWithParam<Way> {
+class ReadRangeTest : public ::testing::TestWithParam<ReadWay> {
  protected:
-  ReadRangeTest() {
-    for (std::size_t i = 0; i < 100'000; ++i) data_ += static_cast<char>('a' + (i / 13 + i / 4096) % 26);
-    share_.write_host("f", data_);
-  }
+  ReadRangeTest() { share_.write_host("f", data_); }
   std::uint64_t open(std::uint32_t flags) {
     const Answer answer = share_.open(share_.node("f"), flags);
     EXPECT_EQ(answer.error, 0);
@@ -51,20 +46,14 @@ class ReadRangeTest : public ::testing::TestWithParam<Way> {
     return io::is_cached(host.get(), 0, data_.size());
   }
 
-  std::string data_;
+  const std::string data_ = pattern(100'000);
   Share share_{[](Config& config) {
                  config.thread_pool_size = GetParam().threads;
                  config.allow_direct_io = true;
                },
                testing::Harness::kAllCaps, GetParam().below};
 };
-INSTANTIATE_TEST_SUITE_P(Ways, ReadRangeTest,
-                         ::testing::Values(Way{"/tmp", 4}, Way{"/tmp", 0}, Way{"/dev/shm", 4},
-                                           Way{"/dev/shm", 0}),
-                         [](const auto& way) {
-                           return std::string(way.param.below[1] == 't' ? "Disk" : "Memory") +
-                                  (way.param.threads != 0 ? "WithPool" : "Inline");
-                         });
+INSTANTIATE_TEST_SUITE_P(Ways, ReadRangeTest, testing::read_ways(), testing::name_of);
 
 TEST_P(ReadRangeTest, LargeReads_AreRanges_SmallOnesAreNot) {
   if (!known_to_be_cached()) GTEST_SKIP() << "this kernel has no cachestat(2)";

@@ -11,20 +11,17 @@
 #include <vector>
 
 #include "io/ring.h"
+#include "passthrough/testing/reads.h"
 #include "passthrough/testing/share.h"
 
 namespace fusewire::passthrough {
 namespace {
 
 using testing::Answer;
+using testing::pattern;
+using testing::ReadWay;
 using testing::Request;
 using testing::Share;
-
-std::string pattern(std::size_t size, unsigned seed = 0) {
-  std::string text(size, '\0');
-  for (std::size_t i = 0; i < size; ++i) text[i] = static_cast<char>('a' + (i / 13 + i / 4096 + seed) % 26);
-  return text;
-}
 
 struct File {
   NodeId node;
@@ -62,23 +59,12 @@ void expect_written(const Answer& answer, std::size_t size) {
 
 // --- READ
 
-// Where the share lies and how many threads there are decides by which way a READ goes.
-struct ReadWay {
-  const char* below;
-  unsigned threads;
-};
 class ReadTest : public ::testing::TestWithParam<ReadWay> {
  protected:
   Share share_{[](Config& config) { config.thread_pool_size = GetParam().threads; },
                testing::Harness::kAllCaps, GetParam().below};
 };
-INSTANTIATE_TEST_SUITE_P(Ways, ReadTest,
-                         ::testing::Values(ReadWay{"/tmp", 4}, ReadWay{"/tmp", 0}, ReadWay{"/dev/shm", 4},
-                                           ReadWay{"/dev/shm", 0}),
-                         [](const auto& way) {
-                           return std::string(way.param.below[1] == 't' ? "Disk" : "Memory") +
-                                  (way.param.threads != 0 ? "WithPool" : "Inline");
-                         });
+INSTANTIATE_TEST_SUITE_P(Ways, ReadTest, testing::read_ways(), testing::name_of);
 
 TEST_P(ReadTest, Read_InsideTheFile_RepliesItsBytes) {
   const std::string data = pattern(300000);

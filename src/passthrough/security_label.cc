@@ -1,5 +1,4 @@
 #include "passthrough/security_label.h"
-#include "fusewire/c_string.h"
 
 #include <fcntl.h>
 #include <sys/xattr.h>
@@ -8,6 +7,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "fusewire/c_string.h"
 #include "passthrough/proc_cwd.h"
 
 namespace fusewire::passthrough {
