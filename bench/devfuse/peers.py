@@ -55,9 +55,9 @@ PEERS = [
     Peer("ours, io_uring", mode="io_uring", library="ours",
          arguments=("-o", "io_uring", *Peer.__dataclass_fields__["arguments"].default)),
     Peer("C++, threads", mode="C++", program=PASSTHROUGH_MOUNT,
-         arguments=("-f", "--cache=never", "{share}", "{mount}")),
+         arguments=("-f", "--cache=never", "--no-xattr", "{share}", "{mount}")),
     Peer("C++, io_uring", mode="C++", program=PASSTHROUGH_MOUNT,
-         arguments=("-f", "--cache=never", "-o", "io_uring", "{share}", "{mount}")),
+         arguments=("-f", "--cache=never", "--no-xattr", "-o", "io_uring", "{share}", "{mount}")),
     *backing(BACKING, "", "{share}", "{file}"),
     *backing(BACKING_DISK, ", disk", "{disk}", "{disk_file}"),
 ]

@@ -57,8 +57,6 @@ constexpr Refused kRefused[] = {
 constexpr std::uint32_t kMostQueueDepth = 1024;
 constexpr std::uint32_t kMostBusyPoll = 1000000;  // microseconds
 
-constexpr std::string_view kSecurity[] = {"context", "fscontext", "defcontext", "rootcontext"};
-
 template <class Row>
 const Row* find(std::span<const Row> table, std::string_view name) {
   const auto found = std::ranges::find(table, name, &Row::name);
@@ -100,41 +98,69 @@ std::expected<std::uint32_t, std::string> number_between(std::string_view name, 
   return bad(fmt::format("{}={} is no number from {} to {}", name, value, least, most));
 }
 
-std::expected<void, std::string> set_value(std::string_view name, std::string_view value,
-                                           MountOptions& options) {
-  if (name == "fsname") {
-    options.fsname = value;
-    return {};
-  }
-  if (name == "subtype") {
-    options.subtype = value;
-    return {};
-  }
-  if (name == "max_read" || name == "blksize") {
-    const auto number = number_of(value);
-    if (!number) return bad(fmt::format("{}={} is no number of bytes", name, value));
-    (name == "max_read" ? options.max_read : options.block_size) = number;
-    return {};
-  }
-  if (name == "io_uring_q_depth") {
-    const auto number = number_between(name, value, 1, kMostQueueDepth);
-    if (!number) return bad(number.error());
-    options.io_uring_queue_depth = *number;
-    return {};
-  }
-  if (name == "poll_us") {
-    const auto number = number_between(name, value, 0, kMostBusyPoll);
-    if (!number) return bad(number.error());
-    options.busy_poll = std::chrono::microseconds(*number);
-    return {};
-  }
-  if (std::ranges::find(kSecurity, name) != std::end(kSecurity)) {
-    if (!options.security.empty()) options.security += ',';
-    options.security += fmt::format("{}={}", name, value);
-    return {};
-  }
-  return bad(fmt::format("there is no mount option {}", name));
+void append(std::string& list, std::string_view option) {
+  if (!list.empty()) list += ',';
+  list += option;
 }
+
+using Applied = std::expected<void, std::string>;
+
+Applied set_number(std::string_view name, std::string_view value, std::optional<std::uint32_t>& wish,
+                   std::uint32_t least, std::uint32_t most) {
+  const auto number = number_between(name, value, least, most);
+  if (!number) return bad(number.error());
+  wish = *number;
+  return {};
+}
+
+Applied set_bytes(std::string_view name, std::string_view value, std::optional<std::uint32_t>& wish) {
+  wish = number_of(value);
+  if (!wish) return bad(fmt::format("{}={} is no number of bytes", name, value));
+  return {};
+}
+
+Applied set_busy_poll(std::string_view name, std::string_view value, MountOptions& options) {
+  const auto number = number_between(name, value, 0, kMostBusyPoll);
+  if (!number) return bad(number.error());
+  options.busy_poll = std::chrono::microseconds(*number);
+  return {};
+}
+
+Applied add_security(std::string_view name, std::string_view value, MountOptions& options) {
+  append(options.security, fmt::format("{}={}", name, value));
+  return {};
+}
+
+// An option that has a value.
+struct Valued {
+  std::string_view name;
+  Applied (*set)(std::string_view name, std::string_view value, MountOptions& options);
+};
+constexpr Valued kValued[] = {
+    {"fsname",
+     [](auto, auto value, auto& options) {
+       options.fsname = value;
+       return Applied();
+     }},
+    {"subtype",
+     [](auto, auto value, auto& options) {
+       options.subtype = value;
+       return Applied();
+     }},
+    {"max_read",
+     [](auto name, auto value, auto& options) { return set_bytes(name, value, options.max_read); }},
+    {"blksize",
+     [](auto name, auto value, auto& options) { return set_bytes(name, value, options.block_size); }},
+    {"io_uring_q_depth",
+     [](auto name, auto value, auto& options) {
+       return set_number(name, value, options.io_uring_queue_depth, 1, kMostQueueDepth);
+     }},
+    {"poll_us", set_busy_poll},
+    {"context", add_security},
+    {"fscontext", add_security},
+    {"defcontext", add_security},
+    {"rootcontext", add_security},
+};
 
 bool* wish_of(std::string_view name, MountOptions& options) {
   if (name == "allow_other") return &options.allow_other;
@@ -146,35 +172,32 @@ bool* wish_of(std::string_view name, MountOptions& options) {
   return nullptr;
 }
 
-std::expected<void, std::string> apply_one(std::string_view option, MountOptions& options) {
+Applied apply_word(std::string_view name, MountOptions& options) {
+  if (const auto* flag = find<Flag>(kFlags, name)) {
+    options.flags = flag->on ? options.flags | flag->bit : options.flags & ~flag->bit;
+  } else if (bool* wish = wish_of(name, options)) {
+    *wish = true;
+  } else if (find<Valued>(kValued, name) != nullptr) {
+    return bad(fmt::format("the mount option {} needs a value", name));
+  } else if (std::ranges::find(kIgnored, name) == std::end(kIgnored)) {
+    return bad(fmt::format("there is no mount option {}", name));
+  }
+  return {};
+}
+
+Applied apply_one(std::string_view option, MountOptions& options) {
   const std::size_t equals = option.find('=');
   const std::string_view name = option.substr(0, equals);
   if (name.empty()) return bad(fmt::format("\"{}\" is no mount option", option));
   if (const auto* refused = find<Refused>(kRefused, name))
     return bad(fmt::format("the mount option {} {}", name, refused->why));
   if (name.starts_with("x-")) return {};  // mount(8): comments for other programs
-  if (equals == std::string_view::npos) {
-    if (const auto* flag = find<Flag>(kFlags, name)) {
-      options.flags = flag->on ? options.flags | flag->bit : options.flags & ~flag->bit;
-    } else if (bool* wish = wish_of(name, options)) {
-      *wish = true;
-    } else if (std::ranges::find(kIgnored, name) == std::end(kIgnored)) {
-      const bool needs_value = name == "fsname" || name == "subtype" || name == "max_read" ||
-                               name == "blksize" || name == "io_uring_q_depth" || name == "poll_us" ||
-                               std::ranges::find(kSecurity, name) != std::end(kSecurity);
-      return bad(needs_value ? fmt::format("the mount option {} needs a value", name)
-                             : fmt::format("there is no mount option {}", name));
-    }
-    return {};
-  }
+  if (equals == std::string_view::npos) return apply_word(name, options);
   const std::string_view value = option.substr(equals + 1);
   if (value.empty()) return bad(fmt::format("the mount option {} needs a value", name));
-  return set_value(name, value, options);
-}
-
-void append(std::string& list, std::string_view option) {
-  if (!list.empty()) list += ',';
-  list += option;
+  const auto* valued = find<Valued>(kValued, name);
+  return valued != nullptr ? valued->set(name, value, options)
+                           : bad(fmt::format("there is no mount option {}", name));
 }
 
 }  // namespace

@@ -2,7 +2,6 @@
 
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -17,6 +16,7 @@
 #include "base/event_fd.h"
 #include "base/log.h"
 #include "devfuse/only_user.h"
+#include "io/thread.h"
 
 namespace fusewire::devfuse {
 namespace {
@@ -84,19 +84,11 @@ Result<void> UringQueue::set_up() {
     ring_.ring_fd = -1;
     return fail(-error);
   }
-  stay_on_cpu();
+  // A processor that is offline, or not for us, has no requests or is served from another one.
+  if (const auto stays = io::stay_on_cpu(settings_.cpu); !stays)
+    log::debug("the queue of processor {} is served elsewhere: {}", settings_.cpu, to_string(stays.error()));
   watch(wake_event_.get(), kWakeUp);
   return {};
-}
-
-void UringQueue::stay_on_cpu() const {
-  cpu_set_t only;
-  CPU_ZERO(&only);
-  if (settings_.cpu >= CPU_SETSIZE) return;
-  CPU_SET(settings_.cpu, &only);
-  // A processor that is offline, or not for us, has no requests or is served from another one.
-  if (const int error = pthread_setaffinity_np(pthread_self(), sizeof only, &only); error != 0)
-    log::debug("the queue of processor {} is served elsewhere: {}", settings_.cpu, to_string(Errno{error}));
 }
 
 void UringQueue::enter(Phase phase) {

@@ -76,7 +76,6 @@ class UringQueue {
   static constexpr std::uint64_t kFileSystemWork = UINT64_MAX - 1;
 
   Result<void> set_up();
-  void stay_on_cpu() const;
   void enter(Phase phase);
 
   // On the queue's thread.

@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <memory>
 #include <utility>
@@ -60,6 +61,15 @@ Result<pthread_t> start_thread(std::move_only_function<void()> body, const std::
   pthread_attr_destroy(&attributes);
   if (error != 0) return fail(error);
   return thread;
+}
+
+Result<void> stay_on_cpu(unsigned cpu) {
+  if (cpu >= CPU_SETSIZE) return fail(EINVAL);
+  cpu_set_t only;
+  CPU_ZERO(&only);
+  CPU_SET(cpu, &only);
+  if (sched_setaffinity(0, sizeof only, &only) != 0) return fail(errno);
+  return {};
 }
 
 }  // namespace fusewire::io

@@ -1,6 +1,6 @@
-// start_thread(): a thread that leaves the process's signals alone.
+// Threads that leave the process's signals alone, and the CPU that one runs on.
 //
-// The new thread inherits credentials, capabilities, umask and working directory of the one that starts it:
+// A new thread inherits credentials, capabilities, umask and working directory of the one that starts it:
 // start none while acting for a guest's user. It may run on the CPUs that the process's first thread may run
 // on, also when the one that starts it is tied to one.
 #pragma once
@@ -20,5 +20,8 @@ namespace fusewire::io {
 // destroyed unused then.
 Result<pthread_t> start_thread(std::move_only_function<void()> body, const std::string& name,
                                std::size_t stack_size = 0);
+
+// The calling thread runs on CPU `cpu` alone from now on. EINVAL for one that is offline or not the process's.
+Result<void> stay_on_cpu(unsigned cpu);
 
 }  // namespace fusewire::io

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
+#include <climits>
 #include <csignal>
 #include <future>
 #include <latch>
@@ -13,6 +15,8 @@
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "io/thread.h"
 
 namespace fusewire::io {
 namespace {
@@ -28,15 +32,18 @@ TEST(WorkerPoolTest, Submit_WithoutThreads_RunsInTheCaller) {
 }
 
 TEST(WorkerPoolTest, Submit_FromAThreadTiedToACpu_TiesNoThread) {
-  cpu_set_t before, after, only;
+  cpu_set_t before, after;
   ASSERT_EQ(sched_getaffinity(getpid(), sizeof before, &before), 0);
-  CPU_ZERO(&only);
-  for (unsigned cpu = 0; CPU_COUNT(&only) == 0; ++cpu)
-    if (CPU_ISSET(cpu, &before)) CPU_SET(cpu, &only);
+  unsigned cpu = 0;
+  while (!CPU_ISSET(cpu, &before)) ++cpu;
   WorkerPool pool(1);
   std::latch ran(1);
   std::thread tied([&] {
-    ASSERT_EQ(sched_setaffinity(0, sizeof only, &only), 0);
+    ASSERT_TRUE(stay_on_cpu(cpu));
+    cpu_set_t only;
+    sched_getaffinity(0, sizeof only, &only);
+    EXPECT_EQ(CPU_COUNT(&only), 1);
+    EXPECT_TRUE(CPU_ISSET(cpu, &only));
     pool.submit([&] {
       sched_getaffinity(0, sizeof after, &after);
       ran.count_down();
@@ -45,6 +52,14 @@ TEST(WorkerPoolTest, Submit_FromAThreadTiedToACpu_TiesNoThread) {
   tied.join();
   ran.wait();
   EXPECT_TRUE(CPU_EQUAL(&after, &before));
+}
+
+TEST(ThreadTest, StayOnCpu_ThatIsNone_Fails) {
+  for (const unsigned none : {CPU_SETSIZE - 1U, unsigned{CPU_SETSIZE}, UINT_MAX}) {
+    const auto stays = stay_on_cpu(none);
+    ASSERT_FALSE(stays);
+    EXPECT_EQ(stays.error(), Errno{EINVAL});
+  }
 }
 
 TEST(WorkerPoolTest, Submit_StartsThreadsUpToTheCapAndNoMore) {

@@ -11,6 +11,7 @@
 #include "base/event_fd.h"
 #include "base/log.h"
 #include "io/epoll.h"
+#include "io/thread.h"
 #include "virtiofs/notification_channel.h"
 
 namespace fusewire::virtiofs {
@@ -54,7 +55,9 @@ void QueueWorker::complete(QueueSlot& slot) {
 
 void QueueWorker::run() {
   current_worker = this;
-  if (cpu_) stay_on_cpu(*cpu_);
+  if (cpu_)
+    if (const auto stays = io::stay_on_cpu(*cpu_); !stays)
+      log::warn("queue {} cannot stay on CPU {}: {}", queue_index_, *cpu_, to_string(stays.error()));
   // The high-priority queue has nothing that waits.
   auto work = queue_index_ == 0 ? nullptr : engine_.thread_work();
   if (work != nullptr && !io::watch(epoll_, work->event_fd(), EPOLLIN | EPOLLET)) work.reset();
@@ -67,14 +70,6 @@ void QueueWorker::run() {
     if (!take_turn() && !poll()) sleep();
   }
   busy_poll_.ends();
-}
-
-void QueueWorker::stay_on_cpu(unsigned cpu) const {
-  cpu_set_t only;
-  CPU_ZERO(&only);
-  CPU_SET(cpu, &only);
-  if (const int error = pthread_setaffinity_np(pthread_self(), sizeof only, &only); error != 0)
-    log::warn("queue {} cannot stay on CPU {}: {}", queue_index_, cpu, to_string(Errno{error}));
 }
 
 void QueueWorker::run_tasks() {

@@ -94,8 +94,6 @@ class QueueWorker {
     int popped = 0;  // with the malformed ones; fewer than kGroupChains: there is nothing more to pop now
   };
 
-  void stay_on_cpu(unsigned cpu) const;
-
   // Runs `task` on the worker's thread (on this one while there is no thread) and waits for its end.
   void run_on_worker(const std::function<void()>& task);
   // Waits until no request is in flight; false when there are some, even at the deadline.

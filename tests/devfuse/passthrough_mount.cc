@@ -58,6 +58,7 @@ std::expected<Options, std::string> parse(int argc, const char* const* argv) {
   options.config = usual_config();
   bool foreground = false;
   bool no_splice = false;
+  bool no_xattr = false;
   auto grace = options.mount.grace.count();
   std::vector<std::string> lists;
   std::vector<std::string> positions;
@@ -71,6 +72,7 @@ std::expected<Options, std::string> parse(int argc, const char* const* argv) {
   app.add_flag("--no-splice", no_splice);
   app.add_option("--grace", grace);
   app.add_option("--cache", options.config.cache)->transform(CLI::CheckedTransformer(policies));
+  app.add_flag("--no-xattr", no_xattr);
   app.add_flag("--writeback", options.config.writeback);
   app.add_flag("--backing", options.config.backing_files);
   app.add_flag("--flat", options.flat);
@@ -83,6 +85,7 @@ std::expected<Options, std::string> parse(int argc, const char* const* argv) {
   }
   if (!foreground) return std::unexpected("-f is needed: it knows no background");
   if (!options.flat && !options.never_answered.empty()) return std::unexpected("--never-answer needs --flat");
+  if (no_xattr) options.config.xattr = options.config.posix_acl = false;
   options.config.shared_directory = positions[0];
   options.mountpoint = positions[1];
   options.mount.options = joined(lists);
