@@ -21,7 +21,7 @@ namespace fusewire::io {
 Result<pthread_t> start_thread(std::move_only_function<void()> body, const std::string& name,
                                std::size_t stack_size = 0);
 
-// The calling thread runs on CPU `cpu` alone from now on. EINVAL for one that is offline or not the process's.
+// The calling thread runs on CPU `cpu` alone from now on. EINVAL: it is offline, or not for this process.
 Result<void> stay_on_cpu(unsigned cpu);
 
 }  // namespace fusewire::io

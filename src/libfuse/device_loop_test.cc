@@ -141,6 +141,22 @@ TEST_F(DeviceLoop, Unmounted_EndsWithSuccess) {
   EXPECT_EQ(await_loop(), 0);
 }
 
+TEST_F(DeviceLoop, MountedAgainAfterUnmountingWithinALoop_IsServedAgain) {
+  for (int i = 0; i < 3; ++i) {
+    start(kDefaultLoopConfig);
+    EXPECT_EQ(error_of_stat("a"), ENOENT);
+    fuse_session_unmount(session_.get());
+    EXPECT_EQ(await_loop(), 0);
+    ASSERT_EQ(fuse_session_mount(session_.get(), folder_.c_str()), 0);
+  }
+}
+
+TEST_F(DeviceLoop, WithoutAMount_HasNothingToServe) {
+  fuse_session_unmount(session_.get());
+  EXPECT_EQ(fuse_session_fd(session_.get()), -1);
+  EXPECT_EQ(fuse_session_loop(session_.get()), -EBADF);
+}
+
 TEST_F(DeviceLoop, TheDescriptorBlocksAgainAfterwards) {
   start(kDefaultLoopConfig);
   EXPECT_EQ(error_of_stat("a"), ENOENT);

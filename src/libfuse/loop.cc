@@ -3,6 +3,9 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <mutex>
+#include <optional>
 
 #include "devfuse/server.h"
 #include "libfuse/loop_config.h"
@@ -32,23 +35,14 @@ class NonBlocking {
 };
 
 int serve_device(fuse_session& session, const fuse_loop_config& config) {
-  // Unmounting in the meantime closes the session's own.
-  const UniqueFd held(fcntl(session.channel.fd(), F_DUPFD_CLOEXEC, 3));
-  if (!held) return -errno;
-  const NonBlocking mode(held.get());
   devfuse::ServerOptions options;
   options.max_threads = std::max(config.max_threads, 1U);
   options.max_idle_threads = std::max(config.max_idle_threads, 1U);
   options.clone_fd = config.clone_fd != 0;
-  const auto server = session.server(held, options);
-  if (!server) {
-    fuse_log(FUSE_LOG_ERR, "fuse: serving /dev/fuse: %s\n", to_string(server.error()).c_str());
-    return -server.error().value;
-  }
-  session.looping.store(true);
-  const auto ending = (*server)->run();
-  session.looping.store(false);
-  return ending == devfuse::Server::Ending::failed ? -(*server)->error().value : 0;
+  const auto ending = session.serve_device(options);
+  if (ending) return 0;
+  fuse_log(FUSE_LOG_ERR, "fuse: serving /dev/fuse: %s\n", to_string(ending.error()).c_str());
+  return -ending.error().value;
 }
 
 // `at_once`: the program is ready for several calls at once.
@@ -56,10 +50,10 @@ int loop(fuse_session& session, const fuse_loop_config& config, bool at_once) {
   int result = 0;
   if (session.serves_guest()) {
     result = serve_guest(session, at_once);
-  } else if (session.device) {
-    result = serve_device(session, config);
-  } else {
+  } else if (session.channel.is_custom()) {
     result = serve_messages(session, config.max_threads);
+  } else {
+    result = serve_device(session, config);
   }
   if (session.error() != 0) result = session.error();
   session.reset();  // for another one
@@ -67,6 +61,30 @@ int loop(fuse_session& session, const fuse_loop_config& config, bool at_once) {
 }
 
 }  // namespace
+
+Result<devfuse::Server::Ending> fuse_session::serve_device(const devfuse::ServerOptions& wanted) {
+  devfuse::Server* serving = nullptr;
+  std::optional<NonBlocking> mode;
+  {
+    const std::lock_guard lock(device_mutex_);
+    if (!device) return fail(EBADF);
+    mode.emplace(device->fd());
+    const auto made = server(device->fd(), wanted);
+    if (!made) return fail(made.error().value);
+    serving = *made;
+    serving_ = true;
+  }
+  const auto ending = serving->run();
+  mode.reset();
+  {
+    const std::lock_guard lock(device_mutex_);
+    serving_ = false;
+    // The next mount has another one.
+    if (ending == devfuse::Server::Ending::unmounted) server_.store(nullptr);
+  }
+  if (ending == devfuse::Server::Ending::failed) return fail(serving->error().value);
+  return ending;
+}
 
 extern "C" {
 

@@ -29,7 +29,7 @@ int fuse_passthrough_close(fuse_req_t req, int backing_id) {
 
 bool fuse_req_is_uring(fuse_req_t req) {
   const fuse_session& session = req->session;
-  return session.serves_guest() || (session.device && session.engine->over_io_uring());
+  return session.serves_guest() || session.engine->over_io_uring();
 }
 
 int fuse_req_get_payload(fuse_req_t req, char** payload, size_t* payload_sz, void** mr) {

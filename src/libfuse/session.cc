@@ -61,7 +61,7 @@ void fuse_session::reset() {
   if (devfuse::Server* present = server_.load()) present->resume();
 }
 
-Result<devfuse::Server*> fuse_session::server(const UniqueFd& fd, const devfuse::ServerOptions& wanted) {
+Result<devfuse::Server*> fuse_session::server(int fd, const devfuse::ServerOptions& wanted) {
   if (devfuse::Server* present = server_.load()) {
     present->set_threads(wanted);
     return present;
@@ -74,12 +74,11 @@ Result<devfuse::Server*> fuse_session::server(const UniqueFd& fd, const devfuse:
   return servers_.back().get();
 }
 
-Result<std::unique_ptr<devfuse::Server>> fuse_session::make_server(const UniqueFd& fd,
-                                                                   devfuse::ServerOptions wanted) {
+Result<std::unique_ptr<devfuse::Server>> fuse_session::make_server(int fd, devfuse::ServerOptions wanted) {
   wanted.max_write = kMaxWrite;
   wanted.resumable = true;
   if (options.mount.allow_root) wanted.only_user = owner;
-  UniqueFd own(fcntl(fd.get(), F_DUPFD_CLOEXEC, 3));
+  UniqueFd own(fcntl(fd, F_DUPFD_CLOEXEC, 3));
   if (!own) return fail_errno();
   auto adopted = devfuse::Channel::adopt(std::move(own));
   if (!adopted) return fail(adopted.error().value);
@@ -171,17 +170,20 @@ int fuse_session::mount(const char* mountpoint) {
   return use_device(std::move(made->channel));
 }
 
+void fuse_session::close_device() {
+  channel.use(-1);
+  engine->set_backing_channel(nullptr);
+  backing_files.reset();
+  device.reset();
+  if (devfuse::Server* present = server_.exchange(nullptr)) present->disconnect();
+}
+
 void fuse_session::unmount() {
   listener.reset();
-  // Closed first: nobody waits for an answer then. A loop that still runs serves until the mount has gone.
-  if (device) {
-    channel.use(-1);
-    engine->set_backing_channel(nullptr);
-    backing_files.reset();
-    device.reset();
-  }
-  if (!looping.load()) {
-    if (devfuse::Server* present = server_.exchange(nullptr)) present->disconnect();
+  {
+    const std::lock_guard lock(device_mutex_);
+    // Closed first: nobody waits for an answer then. A loop that runs serves until the mount has gone.
+    if (device && !serving_) close_device();
   }
   if (!mounted) return;
   if (const auto done = mounted->unmount(devfuse::Mount::Mode::lazy); !done) failed(done.error());

@@ -66,12 +66,12 @@ struct fuse_session {
 
   // Mounts, or listens. 0 or -1, with the reason logged.
   int mount(const char* mountpoint);
+  // Also while a loop runs, from any thread: the loop ends when the kernel lets go of the mount.
   void unmount();
 
-  // What serves the mounted device, made by the first loop; stays for the threads of later ones. `fd`: the
-  // device's, of which it makes one of its own.
-  fusewire::Result<fusewire::devfuse::Server*> server(const fusewire::UniqueFd& fd,
-                                                      const fusewire::devfuse::ServerOptions& wanted);
+  // Serves the mounted device until the end. EBADF: there is none.
+  fusewire::Result<fusewire::devfuse::Server::Ending> serve_device(
+      const fusewire::devfuse::ServerOptions& wanted);
 
   const fusewire::libfuse::Operations operations;
   // Filled in before the first request.
@@ -86,7 +86,6 @@ struct fuse_session {
   std::unique_ptr<fusewire::libfuse::KnownIds> known_ids;
   std::optional<fusewire::vhost_user::Listener> listener;
 
-  std::atomic<bool> looping{false};  // on the device
   // The first channel of the mount, or what stands in its place.
   fusewire::libfuse::MessageChannel channel;
   std::optional<fusewire::devfuse::Channel> device;
@@ -102,8 +101,15 @@ struct fuse_session {
  private:
   int adopt_mount(const std::string& number);
   int use_device(fusewire::devfuse::Channel made);
+  void close_device();
+  // With device_mutex_, both. What serves the device is made by its first loop and stays for later ones.
+  // `fd`: the device's, of which it makes one of its own.
+  fusewire::Result<fusewire::devfuse::Server*> server(int fd, const fusewire::devfuse::ServerOptions& wanted);
   fusewire::Result<std::unique_ptr<fusewire::devfuse::Server>> make_server(
-      const fusewire::UniqueFd& fd, fusewire::devfuse::ServerOptions wanted);
+      int fd, fusewire::devfuse::ServerOptions wanted);
+
+  std::mutex device_mutex_;  // for `device`, what is made over it, and `serving_`
+  bool serving_ = false;     // the device
 
   // One for each mount, kept to the session's end: requests of an old one may still be unanswered, and a
   // signal handler may just be stopping it.
