@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include <memory>
+#include <string_view>
 
 #include "base/log.h"
 #include "devfuse/dead_mount.h"
@@ -55,6 +56,9 @@ std::expected<std::string, std::string> Mount::resolve(const std::string& mountp
     return std::unexpected(
         fmt::format("cannot mount on {}: it is neither a directory nor a regular file", mountpoint));
   }
+  // This path stays what is below the new mount, and unmounting it would take the system's root away.
+  if (std::string_view(path.get()) == "/")
+    return std::unexpected(fmt::format("cannot mount on {}: it is the root directory", mountpoint));
   return std::string(path.get());
 }
 

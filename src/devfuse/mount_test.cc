@@ -68,6 +68,9 @@ int await_error(const Channel& channel) {
 TEST_F(MountTest, Resolve_WhatCannotBeMountedOn_IsRefusedByName) {
   EXPECT_THAT(Mount::resolve("/no/such/place").error(), HasSubstr("/no/such/place: No such file"));
   EXPECT_THAT(Mount::resolve("/dev/null").error(), HasSubstr("/dev/null: it is neither a directory nor"));
+  // Only asked, never tried: an unmount that goes wrong takes the system's root away.
+  for (const char* root : {"/", "//", "/tmp/.."})
+    EXPECT_THAT(Mount::resolve(root).error(), HasSubstr("it is the root directory"));
   EXPECT_EQ(Mount::resolve(path_ + "/../" + path_.substr(5)), path_);
 }
 
