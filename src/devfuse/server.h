@@ -6,8 +6,9 @@
 //
 // While requests are served quickly, one thread waits for them, because each further one that a request wakes
 // costs more than it helps. One other is the deputy: it looks every few milliseconds whether the first is
-// held up or overrun, and joins it then. The rest sleep until they are called. Threads whose requests take
-// long all wait at the device, and a request wakes one of them.
+// held up or overrun, and joins it then. The rest sleep until they are called. When one of the last requests
+// was long and had to wait for something (a disk, a lock, a server far away), all threads wait at the device,
+// and a request wakes one of them.
 //
 // The end comes by stop(), or by the kernel: unmounted, or the connection aborted. Requests that are still
 // being served then are waited for a while; those that are not answered even so are given up, and answering
@@ -130,12 +131,15 @@ class Server {
   bool receive(Worker& worker);
   // Serves what receive() took.
   void serve_received(Worker& worker);
-  void submit(Worker& worker, ChannelSlot& slot);
+  void submit(ChannelSlot& slot);
+  // For a while, all threads wait at the device.
+  void have_all_listen();
+  bool all_listen() const { return all_listen_.load(std::memory_order_relaxed) != 0; }
   bool serve_one(Worker& worker);
   // Waits until there may be something to do, or the thread is one too many: at the device, or, when others
   // do, as the deputy, or asleep.
   void wait(Worker& worker);
-  bool becomes_listener(const Worker& worker);
+  bool becomes_listener(Worker& worker);
   void listen(Worker& worker);
   void deputize(Worker& worker);
   void sleep(Worker& worker);
@@ -166,6 +170,9 @@ class Server {
   std::atomic<bool> has_deputy_{false};     // somebody is, or is called to be it
   std::atomic<unsigned> sleepers_{0};       // that can be called
   std::atomic<std::uint64_t> received_{0};  // requests
+  // Counted down by requests: see submit().
+  std::atomic<unsigned> measured_{0};    // since one took long, whether they wait for something is measured
+  std::atomic<unsigned> all_listen_{0};  // since one waited for something, all threads wait at the device
 
   std::atomic<unsigned> idle_{0};
   std::atomic<unsigned> thread_count_{0};

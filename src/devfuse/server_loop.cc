@@ -2,7 +2,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <time.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,10 +23,9 @@ namespace {
 constexpr unsigned kLookEvery = 16;
 
 // A request that took this long may have waited for something: of so many after it, it is measured whether
-// they used the processor meanwhile. So many waits after one that did not, a thread still waits at the
-// device, beside others.
+// they did. So many after one that did, all threads wait at the device.
 constexpr std::chrono::nanoseconds kLong = std::chrono::microseconds(200);
-constexpr unsigned kLongRemembered = 256;
+constexpr unsigned kLongRemembered = 4096;
 
 // How often the deputy looks: less and less while all goes well, because its waking up has the kernel move
 // the others to other processors. After how many looks it takes the others for overrun, and after how many
@@ -39,10 +38,19 @@ constexpr unsigned kQuietTicks = 16;
 // A thread above max_idle_threads ends after this long without a request.
 constexpr int kSurplusMilliseconds = 2000;
 
-std::chrono::nanoseconds processor_time_of_this_thread() {
-  timespec used{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
-  return std::chrono::seconds(used.tv_sec) + std::chrono::nanoseconds(used.tv_nsec);
+// How often this thread gave the processor away because it had to wait; that it was taken does not count.
+long waits_of_this_thread() {
+  rusage used{};
+  getrusage(RUSAGE_THREAD, &used);
+  return used.ru_nvcsw;
+}
+
+// Whether `count` was not 0 yet, and one less of it. Threads may overlook each other, which does no harm: it
+// is a rough number of requests.
+bool count_down(std::atomic<unsigned>& count) {
+  const unsigned left = count.load(std::memory_order_relaxed);
+  if (left != 0) count.store(left - 1, std::memory_order_relaxed);
+  return left != 0;
 }
 
 // Memory is short: others may give some back.
@@ -52,7 +60,8 @@ void pause(int milliseconds) { poll(nullptr, 0, milliseconds); }
 
 void Server::want_help() {
   received_.fetch_add(1);
-  if (uring_ || options_.max_threads == 1 || listeners_.load() != 0 || has_deputy_.load()) return;
+  if (uring_ || options_.max_threads == 1 || listeners_.load() != 0) return;
+  if (has_deputy_.load() && !all_listen()) return;
   if (sleepers_.load() != 0) {
     const std::lock_guard lock(workers_mutex_);
     if (call_sleeper()) return;
@@ -75,7 +84,8 @@ bool Server::call_sleeper() {
 
 void Server::start_thread() {
   const std::lock_guard lock(workers_mutex_);
-  if (ending() || has_deputy_.load() || thread_count_.load() >= options_.max_threads) return;
+  const bool as_deputy = !all_listen();
+  if (ending() || (as_deputy && has_deputy_.load()) || thread_count_.load() >= options_.max_threads) return;
   static log::RateLimit limit;
   const auto worker = spare_worker();
   if (!worker) {
@@ -88,17 +98,19 @@ void Server::start_thread() {
   sigemptyset(&ends);
   for (const int signal : {SIGHUP, SIGINT, SIGQUIT, SIGTERM}) sigaddset(&ends, signal);
   pthread_sigmask(SIG_BLOCK, &ends, &before);
-  has_deputy_.store(true);
+  if (as_deputy) has_deputy_.store(true);
   try {
-    made.thread = std::thread([this, &made] {
-      idle_.fetch_add(1);
-      deputize(made);
+    made.thread = std::thread([this, &made, as_deputy] {
+      if (as_deputy) {
+        idle_.fetch_add(1);
+        deputize(made);
+      }
       serve(made);
     });
     made.running = true;
     thread_count_.fetch_add(1);
   } catch (const std::exception& error) {  // the system's, or want of memory
-    has_deputy_.store(false);
+    if (as_deputy) has_deputy_.store(false);
     log::warn_limited(limit, "no further thread for /dev/fuse: {}", error.what());
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
@@ -167,20 +179,25 @@ void Server::serve_received(Worker& worker) {
   slot->queue = worker.number;
   want_help();
   if (options_.only_user && refuse_others(*slot, *options_.only_user)) return;
-  submit(worker, *slot);
+  submit(*slot);
   if (!uring_decided_ && engine_.initialized()) decide_on_uring();
 }
 
-void Server::submit(Worker& worker, ChannelSlot& slot) {
-  const bool measured = worker.measured != 0;
-  if (measured) --worker.measured;
-  const auto used_before = measured ? processor_time_of_this_thread() : std::chrono::nanoseconds(0);
+void Server::submit(ChannelSlot& slot) {
+  count_down(all_listen_);
+  const bool measured = count_down(measured_);
+  const long waits_before = measured ? waits_of_this_thread() : 0;
   const auto began = std::chrono::steady_clock::now();
   engine_.submit(slot);
-  const std::chrono::nanoseconds took = std::chrono::steady_clock::now() - began;
-  if (took < kLong) return;
-  if (measured && processor_time_of_this_thread() - used_before < took / 2) worker.slow = kLongRemembered;
-  worker.measured = kLongRemembered;
+  if (std::chrono::steady_clock::now() - began < kLong) return;
+  if (measured && waits_of_this_thread() != waits_before) have_all_listen();
+  measured_.store(kLongRemembered, std::memory_order_relaxed);
+}
+
+void Server::have_all_listen() {
+  if (options_.max_threads == 1 || all_listen_.exchange(kLongRemembered) != 0) return;
+  const std::lock_guard lock(workers_mutex_);
+  for (const auto& worker : workers_) signal_event(worker->call);
 }
 
 void Server::wait(Worker& worker) {
@@ -195,16 +212,16 @@ void Server::wait(Worker& worker) {
   }
 }
 
-bool Server::becomes_listener(const Worker& worker) {
+bool Server::becomes_listener(Worker& worker) {
   unsigned none = 0;
   if (listeners_.compare_exchange_strong(none, 1)) return true;
-  if (worker.slow == 0) return false;
+  if (!all_listen() && !worker.relieves) return false;
+  worker.relieves = false;
   listeners_.fetch_add(1);
   return true;
 }
 
 void Server::listen(Worker& worker) {
-  if (worker.slow != 0) --worker.slow;
   if (!worker.watch_requests(true)) {
     error_.store(errno);
     end(Ending::failed);
@@ -243,7 +260,7 @@ void Server::deputize(Worker& worker) {
     }
   }
   // Whichever it was: the next wait is at the device.
-  if (worker.rested) worker.slow = std::max(worker.slow, 1U);
+  worker.relieves = worker.rested;
   worker.rested = false;
   has_deputy_.store(false);
   idle_.fetch_sub(1);

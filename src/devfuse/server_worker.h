@@ -53,8 +53,7 @@ struct Server::Worker {
   bool busy = true;     // the last look for a request found one
   bool rested = false;  // the last sleep ended because of its length
   unsigned waits = 0;
-  unsigned measured = 0;        // so many requests since one took long, counted down
-  unsigned slow = 0;            // so many waits since a request waited for something, counted down
+  bool relieves = false;        // as the deputy, it found that the listener needs somebody beside it
   ChannelSlot* slot = nullptr;  // for the next request
 };
 
