@@ -2,6 +2,8 @@
 // consumes the reply: `std::move(call.reply).ok(...)`. A reply that is dropped unanswered sends EIO
 // (ReplyNone: nothing).
 //
+// A second answer is a mistake that is logged, and does nothing.
+//
 // A reply may be moved to another thread and answered there. Answering ends the life of the call's views
 // (names, payload, room) and must be the last thing that is done with them.
 #pragma once
@@ -38,7 +40,7 @@ class ReplyBase {
   explicit ReplyBase(Slot& slot) : slot_(&slot) {}
   ~ReplyBase() = default;
 
-  // Each returns what Slot::done() returned, and ENOTCONN for a request that was given up.
+  // Each returns what Slot::done() returned, and ENOTCONN for a request that was given up or answered before.
   int send(int error, std::size_t body_size);
   int send_vectors(std::span<const iovec> body);
   int send_file(const FileRange& range);
@@ -51,7 +53,7 @@ class ReplyBase {
   // The room for the body, at most `limit` bytes of it.
   IoVecs body_room(std::size_t limit) const;
   std::size_t body_capacity() const;
-  std::size_t least_file_range() const { return slot_->least_file_range; }
+  std::size_t least_file_range() const { return slot_ != nullptr ? slot_->least_file_range : SIZE_MAX; }
 
  private:
   // Takes the request out of the engine, to be answered; null when it was given up.
@@ -73,6 +75,9 @@ class ReplyNone : public ReplyBase {
   }
 };
 
+// The error itself if the kernel takes it as an answer (1 to 511), else EIO.
+inline int answerable(int error) { return error > 0 && error < 512 ? error : EIO; }
+
 // What all answers that exist have in common: an error is one of them.
 class ReplyOrError : public ReplyBase {
  public:
@@ -82,7 +87,7 @@ class ReplyOrError : public ReplyBase {
   ReplyOrError(ReplyOrError&&) noexcept = default;
 
   // Answers with an errno (positive). 0 and numbers that the kernel would not take (above 511) become EIO.
-  void error(int error) && { send(error > 0 && error < 512 ? error : EIO, 0); }
+  void error(int error) && { send(answerable(error), 0); }
   void error(Errno error) && { std::move(*this).error(error.value); }
 
  protected:

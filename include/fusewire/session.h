@@ -19,8 +19,10 @@ struct MountSettings {
   // Options as mount.fuse(8) documents them, separated by commas: "allow_other,fsname=x". Unknown ones are
   // refused by name. With "io_uring" (and "io_uring_q_depth=N": 8 unless given) requests come over io_uring,
   // one queue and thread for each processor, where the kernel has it; a handler that waits holds up its
-  // processor's requests. While requests come fast, threads wait awake for the next one, "poll_us=N" (50
-  // unless given, 0: never) microseconds at most.
+  // processor's requests. "allow_root" lets other users in no further than what the kernel has cached for
+  // root and this one: it needs "default_permissions" beside it where that is to be secret. While requests
+  // come fast, threads wait awake for the next one, "poll_us=N" (50 unless given, 0: never) microseconds at
+  // most.
   std::string options{};
   // The most threads that serve requests, started as they are needed; 1: only the one that run() is.
   unsigned threads = 10;
@@ -61,8 +63,8 @@ class Session {
   // line for the user.
   //
   // With mount(2) and Linux 6.18.25, 7.0.2 or 7.1 on, FileSystem::init has been called on return, by another
-  // thread, and its refusal is an error; nothing has been mounted then. Elsewhere it is called in run(), and
-  // what is mounted when it refuses answers ENOTCONN.
+  // thread, and its refusal is an error; nothing has been mounted then. Elsewhere it is called in run(),
+  // which ends with its refusal; what is mounted meanwhile answers ECONNREFUSED.
   static std::expected<std::unique_ptr<Session>, std::string> mount(FileSystem& file_system,
                                                                     const std::string& mountpoint,
                                                                     const MountSettings& settings = {});
@@ -77,7 +79,8 @@ class Session {
   // error says what else ended it.
   virtual std::expected<void, std::string> run() = 0;
   // Makes run() return: what the kernel has cached is written back, and the mount taken away. From any
-  // thread, and from a signal handler.
+  // thread, and from a signal handler. Calls that are being served are told (ReplyBase::interrupted); a
+  // method that never returns keeps run() from returning.
   virtual void stop() = 0;
 
   Session(const Session&) = delete;

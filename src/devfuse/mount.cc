@@ -135,6 +135,13 @@ void Mount::write_back() const {
     log::warn("writing back what is cached for {}: {}", mountpoint_, to_string(Errno{errno}));
 }
 
+Result<void> Mount::abort() const {
+  const std::string path = fmt::format("/sys/fs/fuse/connections/{}/abort", identity_.device_minor);
+  const UniqueFd file(open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!file || write(file.get(), "1", 1) != 1) return fail_errno();
+  return {};
+}
+
 std::expected<void, std::string> Mount::unmount(Mode mode) {
   if (!is_mounted()) return {};
   const bool lazy = mode == Mode::lazy;

@@ -58,6 +58,9 @@ class Mount {
   };
   // Nothing, if it is not mounted (any more).
   std::expected<void, std::string> unmount(Mode mode);
+  // Has all requests fail that the kernel waits for (/sys/fs/fuse/connections, where fusectl is mounted).
+  // Also after unmounting: a lazily unmounted file system may still be in use.
+  Result<void> abort() const;
 
  private:
   // What tells one mount from another: the mount's id and the file system's device number.

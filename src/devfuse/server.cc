@@ -109,6 +109,11 @@ Server::Ending Server::run() {
     sleepers_ = 0;
     has_deputy_ = false;
   }
+  // Again and again, for those that had just taken a request.
+  while (!options_.resumable && others_.load() != 0) {
+    end_waits();
+    poll(nullptr, 0, 1);
+  }
   for (std::thread& thread : others) thread.join();
   if (uring_) uring_->pause(!options_.resumable);
   if (!options_.resumable) finish();
@@ -116,14 +121,15 @@ Server::Ending Server::run() {
 }
 
 void Server::finish() {
-  const std::size_t abandoned = engine_.abandon(options_.grace);
-  if (abandoned != 0) log::warn("{} requests that nobody answered are given up", abandoned);
+  const auto given_up = engine_.abandon(options_.grace);
+  if (given_up.requests != 0) log::warn("{} requests that nobody answered are given up", given_up.requests);
+  awaited_ = given_up.awaited;
   // Slots that were answered just now are still on their way back.
   for (const auto& worker : workers_) {
     if (worker->slot != nullptr) worker->pool.give_back(*worker->slot);
     worker->slot = nullptr;
   }
-  while (lent() > abandoned) poll(nullptr, 0, 1);
+  while (lent() > given_up.requests) poll(nullptr, 0, 1);
   uring_.reset();
 }
 

@@ -69,6 +69,7 @@ class Server {
     stopped,    // stop()
     unmounted,  // the kernel has no use for the connection any more
     aborted,    // somebody aborted the connection (/sys/fs/fuse/connections)
+    refused,    // the file system does not start: see Engine::refusal(). Not with `resumable`
     failed,     // reading requests fails; see error()
   };
 
@@ -100,6 +101,14 @@ class Server {
   Errno error() const { return Errno{error_.load()}; }
   // Makes run() end, now or as soon as it begins. From any thread; async-signal-safe.
   void stop();
+  // Has calls that wait for something end their waits (ReplyBase::interrupted), those that are being served
+  // now. From any thread but one inside a handler. run() does it by itself, but for the thread that called
+  // it.
+  void end_waits() { engine_.end_waits(std::nullopt); }
+
+  // After run(): how many answers the kernel still waits for, of requests that were given up. What waits for
+  // them in it (a notification that wants a page, say) goes on only when the connection is aborted.
+  std::size_t awaited() const { return awaited_; }
 
   // The first channel, for notifications.
   const Channel& channel() const { return first_; }
@@ -162,6 +171,7 @@ class Server {
   std::atomic<bool> ending_{false};
   std::atomic<Ending> why_{Ending::stopped};
   std::atomic<int> error_{0};
+  std::size_t awaited_ = 0;
 
   std::unique_ptr<UringChannel> uring_;
   bool uring_decided_ = true;  // for the only thread, while there is one
@@ -174,6 +184,7 @@ class Server {
   std::atomic<unsigned> measured_{0};    // since one took long, whether they wait for something is measured
   std::atomic<unsigned> all_listen_{0};  // since one waited for something, all threads wait at the device
 
+  std::atomic<unsigned> others_{0};  // threads besides run()'s caller that have not ended yet
   std::atomic<unsigned> idle_{0};
   std::atomic<unsigned> thread_count_{0};
   std::mutex workers_mutex_;

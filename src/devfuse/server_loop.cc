@@ -99,6 +99,7 @@ void Server::start_thread() {
   for (const int signal : {SIGHUP, SIGINT, SIGQUIT, SIGTERM}) sigaddset(&ends, signal);
   pthread_sigmask(SIG_BLOCK, &ends, &before);
   if (as_deputy) has_deputy_.store(true);
+  others_.fetch_add(1);
   try {
     made.thread = std::thread([this, &made, as_deputy] {
       if (as_deputy) {
@@ -106,10 +107,12 @@ void Server::start_thread() {
         deputize(made);
       }
       serve(made);
+      others_.fetch_sub(1);
     });
     made.running = true;
     thread_count_.fetch_add(1);
   } catch (const std::exception& error) {  // the system's, or want of memory
+    others_.fetch_sub(1);
     if (as_deputy) has_deputy_.store(false);
     log::warn_limited(limit, "no further thread for /dev/fuse: {}", error.what());
   }
@@ -152,7 +155,7 @@ void Server::serve(Worker& worker) {
   }
   worker.awake.ends();
   // What waits in handlers of other threads is to end too.
-  if (!surplus && !options_.resumable) engine_.end_waits(worker.number);
+  if (!surplus && !options_.resumable) end_waits();
   if (work) work->finish_all();
   worker.work = nullptr;
 }
@@ -181,6 +184,7 @@ void Server::serve_received(Worker& worker) {
   if (options_.only_user && refuse_others(*slot, *options_.only_user)) return;
   submit(*slot);
   if (!uring_decided_ && engine_.initialized()) decide_on_uring();
+  if (!options_.resumable && engine_.refusal().value != 0) end(Ending::refused);
 }
 
 void Server::submit(ChannelSlot& slot) {

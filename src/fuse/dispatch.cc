@@ -3,7 +3,7 @@
 
 #include <array>
 #include <cstring>
-#include <new>
+#include <exception>
 #include <type_traits>
 
 #include "base/log.h"
@@ -121,14 +121,11 @@ void Engine::call_file_system(Slot& slot, const fuse_in_header& in) {
                                       .in = arguments,
                                       .tail = tail,
                                       .reply = std::move(reply)});
-  } catch (const std::bad_alloc&) {
-    // A reply object that was dropped on the way here has answered ENOMEM.
-    if (!has_reply_object) {
-      in_flight_.leave(slot);
-      answer_error(slot, ENOMEM);
-    }
-    static log::RateLimit limit;
-    log::warn_limited(limit, "out of memory in {}", Op::kName);
+  } catch (const std::exception& exception) {
+    const int error = error_of(exception, Op::kName);
+    if (has_reply_object) return;  // dropped on the way here, it has answered
+    in_flight_.leave(slot);
+    answer_error(slot, error);
   }
 }
 

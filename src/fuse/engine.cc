@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <new>
 #include <optional>
 #include <utility>
@@ -54,6 +55,13 @@ void Engine::submit(Slot& slot) {
   if (row->has_reply && (!slot.can_reply || slot.reply_room.size() < row->reply_size))
     return answer_malformed(slot, "no room for the reply");
   (this->*row->serve)(slot, in);
+}
+
+int Engine::error_of(const std::exception& exception, const char* where) {
+  static log::RateLimit limit;
+  const bool memory = dynamic_cast<const std::bad_alloc*>(&exception) != nullptr;
+  log::emit_limited(limit, log::Level::error, "an exception came out of {}: {}", where, exception.what());
+  return memory ? ENOMEM : EIO;
 }
 
 void log_answer(RequestId unique, int error, std::size_t body_size) {
@@ -129,15 +137,16 @@ void Engine::initialize(Slot& slot, const fuse_init_in& in) {
   // The kernel would wait for queues that nobody makes.
   if (!transport_.over_io_uring) negotiation.withhold(Cap::over_io_uring);
   over_io_uring_ = negotiation.want(Cap::over_io_uring);
+  lacking_.clear();
   int error = 0;
   try {
-    if (const auto ready = file_system_.init(negotiation); !ready) error = ready.error().value;
-  } catch (const std::bad_alloc&) {
-    error = ENOMEM;
+    if (const auto ready = file_system_.init(negotiation); !ready) error = answerable(ready.error().value);
+  } catch (const std::exception& exception) {
+    error = error_of(exception, "FileSystem::init");
   }
   if (error == 0 && !negotiation.missing().empty()) {
-    log::emit_limited(limit, log::Level::error, "the guest cannot mount this file system: {}",
-                      negotiation.missing());
+    lacking_ = negotiation.missing();
+    log::emit_limited(limit, log::Level::error, "the kernel lacks what this file system needs: {}", lacking_);
     notifier_->disconnect();
     file_system_.destroy();
     error = EOPNOTSUPP;
@@ -206,12 +215,12 @@ void Engine::reset() {
   in_flight_.exclusive([this] { forget_kernel(); });
 }
 
-std::size_t Engine::abandon(std::chrono::milliseconds grace) {
+InFlight::Abandoned Engine::abandon(std::chrono::milliseconds grace) {
   flush_pending_interrupts(std::nullopt);
   return in_flight_.exclusive_abandoning(grace, [this] { forget_kernel(); });
 }
 
-void Engine::end_waits(unsigned queue) {
+void Engine::end_waits(std::optional<unsigned> queue) {
   flush_pending_interrupts(queue);
   in_flight_.interrupt_queue(queue);
 }
@@ -227,8 +236,8 @@ void Engine::serve_notify_reply(Slot& slot, const fuse_in_header& in) {
     if (complete) std::memcpy(&arguments, slot.head().data() + sizeof in, sizeof arguments);
     try {
       notifier_->finish_retrieve(in.unique, complete ? &arguments : nullptr, slot.request);
-    } catch (const std::bad_alloc&) {
-      log::error("out of memory in the callback of a retrieve");
+    } catch (const std::exception& exception) {
+      error_of(exception, "the callback of a retrieve");
     }
   }
   in_flight_.leave(slot);

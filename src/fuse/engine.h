@@ -12,9 +12,12 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "fuse/in_flight.h"
@@ -41,9 +44,9 @@ class Engine {
   // For a thread of the transport before its first submit(): see FileSystem::thread_work().
   std::unique_ptr<ThreadWork> thread_work() { return file_system_.thread_work(); }
 
-  // Ends the waits (locks, interrupts that wait for their request) of the requests of one queue, so that all
-  // of its slots come back soon. From any thread but one whose own request is being served.
-  void end_waits(unsigned queue);
+  // Ends the waits (locks, interrupts that wait for their request) of the requests of one queue, or of all,
+  // so that their slots come back soon. From any thread but one whose own request is being served.
+  void end_waits(std::optional<unsigned> queue);
 
   // The kernel is gone without a word: what DESTROY does. Waits for the requests in flight.
   void reset();
@@ -62,7 +65,7 @@ class Engine {
   // As reset(), but waits no longer than `grace`: requests that are not answered until then are given up. To
   // answer them later is allowed and does nothing, even after the engine is gone; see Slot::given_up. Returns
   // how many they are. No thread may be inside submit().
-  std::size_t abandon(std::chrono::milliseconds grace);
+  InFlight::Abandoned abandon(std::chrono::milliseconds grace);
 
   // For a queue that is stopped while the others go on: gives up those of its requests that are not answered
   // yet, and returns their slots. given_up() may come to a slot before this returns: the transport must not
@@ -82,6 +85,8 @@ class Engine {
 
   // With which error the last INIT was refused; 0: it was not. For when its answer has been sent.
   Errno refusal() const { return Errno{refusal_.load(std::memory_order_acquire)}; }
+  // What the kernel lacks if that is why; else empty. For the thread that submitted INIT, or after it.
+  const std::string& lacking() const { return lacking_; }
   // Whether the answer to the last INIT said FUSE_OVER_IO_URING. For the thread that submitted INIT, and in
   // requests that came after it.
   bool over_io_uring() const { return over_io_uring_; }
@@ -128,6 +133,8 @@ class Engine {
   void offer_backing_files(Negotiation& negotiation);
   void withdraw_backing_files();
 
+  // What an exception that came out of the file system means as an answer; logs it.
+  static int error_of(const std::exception& exception, const char* where);
   // Answers a request that is not in flight.
   static void answer_error(Slot& slot, int error);
   void answer_malformed(Slot& slot, const char* what);
@@ -153,6 +160,7 @@ class Engine {
   InFlight in_flight_;
   std::atomic<bool> initialized_{false};
   std::atomic<int> refusal_{0};
+  std::string lacking_;
   const std::shared_ptr<Outbox> outbox_ = std::make_shared<Outbox>();
   // Written with no request in flight, read by requests in flight.
   std::shared_ptr<Notifier> notifier_;  // the present kernel's; null before the first

@@ -43,6 +43,15 @@ class HoldingFs : public FileSystem {
   }
   void access(Call<op::Access> call) override { std::move(call.reply).ok(); }
   void rmdir(Call<op::Rmdir> call) override { std::move(call.reply).error(4711); }
+  void fsync(Call<op::Fsync> call) override {
+    auto& reply = call.reply;
+    std::move(reply).ok();
+    // NOLINTBEGIN(bugprone-use-after-move): what a file system must not do
+    EXPECT_FALSE(reply.interrupted());
+    reply.set_interrupt_handler([](InterruptReason) { ADD_FAILURE() << "of an answered call"; });
+    std::move(reply).error(EPERM);
+    // NOLINTEND(bugprone-use-after-move)
+  }
 };
 
 class EngineTest : public ::testing::Test {
@@ -152,6 +161,12 @@ TEST_F(EngineTest, Reply_ErrorThatTheKernelWouldNotTake_IsEio) {
   EXPECT_EQ(kernel_.send(Request(FUSE_RMDIR).name("x")).error, EIO);
 }
 
+TEST_F(EngineTest, Reply_ASecondTime_DoesNothing) {
+  kernel_.init();
+  EXPECT_EQ(kernel_.send(Request(FUSE_FSYNC).arg(fuse_fsync_in{})).error, 0);
+  EXPECT_EQ(kernel_.send(access()).error, 0);
+}
+
 TEST_F(EngineTest, UnknownOpcode_IsEnosys) {
   kernel_.init();
   for (const std::uint32_t opcode : {0U, 7U, 19U, 54U, 4095U, 4097U, 436207616U, 0xffffffffU}) {
@@ -212,7 +227,7 @@ TEST_F(EngineTest, EndWaits_TouchesOnlyItsQueue) {
   const auto slot = kernel_.start(getattr().queue(2));
   kernel_.engine().end_waits(3);
   EXPECT_FALSE(fs_.held->interrupted());
-  kernel_.engine().end_waits(2);
+  kernel_.engine().end_waits(std::nullopt);
   EXPECT_TRUE(fs_.held->interrupted());
   // A handler that comes too late is called at once.
   std::optional<InterruptReason> reason;

@@ -79,18 +79,20 @@ bool InFlight::exclusive_within(std::chrono::milliseconds patience, const std::f
   return alone;
 }
 
-std::size_t InFlight::exclusive_abandoning(std::chrono::milliseconds grace,
-                                           const std::function<void()>& section) {
+InFlight::Abandoned InFlight::exclusive_abandoning(std::chrono::milliseconds grace,
+                                                   const std::function<void()>& section) {
   ThreadWork::finish_all_of_this_thread();
   const std::lock_guard one_at_a_time(exclusive_mutex_);
   close();
   const auto deadline = std::chrono::steady_clock::now() + grace;
-  std::vector<Slot*> abandoned;
+  std::vector<Slot*> slots;
+  Abandoned abandoned;
   for (Shard& shard : shards_)
-    if (!wait_until_empty(shard, deadline)) abandon_in(shard, std::nullopt, abandoned);
+    if (!wait_until_empty(shard, deadline)) abandoned.awaited += abandon_in(shard, std::nullopt, slots);
+  abandoned.requests = slots.size();
   section();
   open();
-  return abandoned.size();
+  return abandoned;
 }
 
 std::vector<Slot*> InFlight::abandon_queue(unsigned queue) {
@@ -99,7 +101,8 @@ std::vector<Slot*> InFlight::abandon_queue(unsigned queue) {
   return abandoned;
 }
 
-void InFlight::abandon_in(Shard& shard, std::optional<unsigned> queue, std::vector<Slot*>& abandoned) {
+std::size_t InFlight::abandon_in(Shard& shard, std::optional<unsigned> queue, std::vector<Slot*>& abandoned) {
+  std::size_t awaited = 0;
   std::vector<std::function<void(InterruptReason)>> handlers;  // destroyed without the lock
   for (bool remaining = true; remaining;) {
     remaining = false;
@@ -111,6 +114,7 @@ void InFlight::abandon_in(Shard& shard, std::optional<unsigned> queue, std::vect
         if (queue && slot->queue != *queue) continue;
         handlers.push_back(std::exchange(slot->on_interrupt_, nullptr));
         Slot* const previous = slot->previous_;
+        const bool can_reply = slot->can_reply;
         // Nothing of the slot may be touched once it is abandoned. One that is just being answered leaves by
         // itself, and soon.
         if (!slot->abandon()) {
@@ -118,6 +122,7 @@ void InFlight::abandon_in(Shard& shard, std::optional<unsigned> queue, std::vect
           continue;
         }
         abandoned.push_back(slot);
+        awaited += can_reply ? 1 : 0;
         if (next != nullptr) next->previous_ = previous;
         (previous != nullptr ? previous->next_ : shard.first) = next;
       }
@@ -125,6 +130,7 @@ void InFlight::abandon_in(Shard& shard, std::optional<unsigned> queue, std::vect
     }
     if (remaining) std::this_thread::yield();
   }
+  return awaited;
 }
 
 template <class Matches>

@@ -35,9 +35,13 @@ class InFlight {
   // `patience`.
   bool exclusive_within(std::chrono::milliseconds patience, const std::function<void()>& section);
 
+  struct Abandoned {
+    std::size_t requests = 0;
+    std::size_t awaited = 0;  // of these: the kernel waits for an answer
+  };
   // The same with an end: requests that are still in flight after `grace` are abandoned (Slot::abandon), and
   // how many these were is returned. Nothing touches them or this object for their sake later.
-  std::size_t exclusive_abandoning(std::chrono::milliseconds grace, const std::function<void()>& section);
+  Abandoned exclusive_abandoning(std::chrono::milliseconds grace, const std::function<void()>& section);
 
   // Abandons the requests of `queue`, and returns their slots, which nothing here touches later.
   std::vector<Slot*> abandon_queue(unsigned queue);
@@ -64,8 +68,8 @@ class InFlight {
   // Waits until the shard is empty; false when it is not, even at the deadline.
   using Deadline = std::chrono::steady_clock::time_point;
   static bool wait_until_empty(Shard& shard, std::optional<Deadline> deadline);
-  // nullopt: of all queues.
-  static void abandon_in(Shard& shard, std::optional<unsigned> queue, std::vector<Slot*>& abandoned);
+  // nullopt: of all queues. Returns of how many the kernel waits for an answer.
+  static std::size_t abandon_in(Shard& shard, std::optional<unsigned> queue, std::vector<Slot*>& abandoned);
   Shard& shard_of(const Slot& slot) { return shards_[slot.queue % shards_.size()]; }
 
   // Interrupts what `matches` in one shard; the handlers run without its lock. Returns how many matched.

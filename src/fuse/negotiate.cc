@@ -95,8 +95,8 @@ bool Negotiation::want(Cap cap) {
 bool Negotiation::require(Cap cap, std::string_view purpose) {
   if (want(cap)) return true;
   if (!missing_.empty()) missing_ += "; ";
-  missing_ += fmt::format("{} needs {}, which the guest's kernel (FUSE 7.{}) does not offer", purpose,
-                          name_of(cap), kernel_minor_);
+  missing_ += fmt::format("{} needs {}, which the kernel (FUSE 7.{}) does not offer", purpose, name_of(cap),
+                          kernel_minor_);
   return false;
 }
 

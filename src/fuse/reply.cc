@@ -19,10 +19,11 @@ std::size_t bytes_in(std::span<const iovec> parts) {
 
 bool ReplyBase::interrupted() const {
   // SAFETY: relaxed, the flag carries no other data.
-  return slot_->interrupted_.load(std::memory_order_relaxed);
+  return slot_ != nullptr && slot_->interrupted_.load(std::memory_order_relaxed);
 }
 
 void ReplyBase::set_interrupt_handler(std::function<void(InterruptReason)> handler) {
+  if (slot_ == nullptr) return;  // answered
   Slot& slot = *slot_;
   if (!slot.claim()) return handler(InterruptReason::stopping);  // the engine may be gone
   // From here on the handler may run, and answer: this object is not looked at any more.
@@ -33,6 +34,10 @@ void ReplyBase::set_interrupt_handler(std::function<void(InterruptReason)> handl
 
 Slot* ReplyBase::take_slot() {
   Slot* slot = std::exchange(slot_, nullptr);
+  if (slot == nullptr) {
+    log::error("the file system answered a call that it had answered already");
+    return nullptr;
+  }
   if (!slot->claim()) {
     slot->given_up();
     return nullptr;
@@ -67,7 +72,7 @@ void ReplyBase::send_none() {
 }
 
 void ReplyBase::send_dropped() {
-  // An exception on its way to the engine can only be bad_alloc: nothing else is thrown.
+  // Nobody but want of memory throws, unless it is the file system's own exception: Engine::error_of logs it.
   send(std::uncaught_exceptions() != 0 ? ENOMEM : EIO, 0);
 }
 
@@ -81,7 +86,7 @@ int ReplyBase::send_bytes(std::span<const std::byte> body) {
 }
 
 IoVecs ReplyBase::body_room(std::size_t limit) const {
-  if (!slot_->claim()) return {};
+  if (slot_ == nullptr || !slot_->claim()) return {};
   slot_->lent_ = true;
   slot_->unclaim();
   IoVecs room = slot_->reply_room;
@@ -89,7 +94,7 @@ IoVecs ReplyBase::body_room(std::size_t limit) const {
   return room;
 }
 
-std::size_t ReplyBase::body_capacity() const { return slot_->reply_room.size(); }
+std::size_t ReplyBase::body_capacity() const { return slot_ != nullptr ? slot_->reply_room.size() : 0; }
 
 void ReplyData::ok(std::size_t size) && {
   if (size > limit_ || size > body_capacity()) {

@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <string_view>
+#include <system_error>
 #include <thread>
 
 #include "base/log.h"
@@ -16,6 +17,7 @@
 #include "devfuse/server.h"
 #include "fuse/engine.h"
 #include "fusewire/session.h"
+#include "session/grace.h"
 #include "session/stop_event.h"
 
 namespace fusewire {
@@ -24,6 +26,7 @@ namespace {
 using devfuse::Channel;
 using devfuse::Mount;
 using devfuse::Server;
+using session::limited;
 using session::StopEvent;
 
 // N of /dev/fd/N.
@@ -36,6 +39,9 @@ std::optional<int> descriptor_of(std::string_view mountpoint) {
   if (error != std::errc() || end != mountpoint.data() + mountpoint.size() || fd < 0) return std::nullopt;
   return fd;
 }
+
+// How often the end tells handlers that still wait for something.
+constexpr std::chrono::milliseconds kBetweenReminders{10};
 
 class MountedSession final : public Session {
  public:
@@ -72,9 +78,8 @@ class MountedSession final : public Session {
       mount_.emplace(*std::move(made));
       return {};
     }
-    if (const Errno refusal = engine_.refusal(); refusal.value != 0)
-      return std::unexpected(
-          fmt::format("mounting on {}: the file system does not start: {}", mountpoint, to_string(refusal)));
+    if (engine_.refusal().value != 0)
+      return std::unexpected(fmt::format("mounting on {}: {}", mountpoint, refusal()));
     return std::unexpected(std::move(made.error()));
   }
 
@@ -98,11 +103,20 @@ class MountedSession final : public Session {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    std::thread ender([this] { end_when_told(); });
+    std::thread ender;
+    int error = 0;
+    try {
+      ender = std::thread([this] { end_when_told(); });
+    } catch (const std::system_error& failed) {
+      error = failed.code().value();
+    }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (error != 0)
+      return std::unexpected(fmt::format("no thread can be started: {}", to_string(Errno{error})));
 
     const Server::Ending ending = server_->run();
-    const Errno error = server_->error();
+    const Errno reading = server_->error();
+    if (server_->awaited() != 0) abort_connection();
     withdraw_channels();
     std::unique_ptr<Server> server;
     {
@@ -115,7 +129,7 @@ class MountedSession final : public Session {
     server.reset();
     stop_.set();
     ender.join();
-    return outcome(ending, error);
+    return outcome(ending, reading);
   }
 
   void stop() override {
@@ -124,6 +138,18 @@ class MountedSession final : public Session {
   }
 
  private:
+  std::string refusal() const {
+    return fmt::format("the file system does not start: {}",
+                       engine_.lacking().empty() ? to_string(engine_.refusal()) : engine_.lacking());
+  }
+
+  void abort_connection() const {
+    const auto aborted = mount_ ? mount_->abort() : fail(EOPNOTSUPP);
+    if (!aborted)
+      log::warn("what waits in the kernel for requests that were given up goes on waiting: {}",
+                to_string(aborted.error()));
+  }
+
   // Before the descriptors that they use are closed.
   void withdraw_channels() {
     engine_.set_notification_channel(nullptr);
@@ -133,6 +159,7 @@ class MountedSession final : public Session {
   std::expected<void, std::string> outcome(Server::Ending ending, Errno error) const {
     if (stopped_.load() || ending == Server::Ending::unmounted || ending == Server::Ending::stopped)
       return {};
+    if (ending == Server::Ending::refused) return std::unexpected(refusal());
     if (ending == Server::Ending::aborted)
       return std::unexpected("the kernel's connection was aborted (/sys/fs/fuse/connections)");
     return std::unexpected(fmt::format("reading /dev/fuse failed: {}", to_string(error)));
@@ -161,6 +188,8 @@ class MountedSession final : public Session {
     if (!changed_.wait_for(lock, grace_, [&] { return written || over_; }))
       log::warn("the kernel could not write back all that it caches");
     if (!over_) server_->stop();
+    // A handler on run()'s own thread has nobody else to tell it.
+    while (!changed_.wait_for(lock, kBetweenReminders, [this] { return over_; })) server_->end_waits();
     lock.unlock();
     writer.join();
   }
@@ -190,14 +219,14 @@ std::expected<std::unique_ptr<Session>, std::string> Session::mount(FileSystem& 
   if (settings.threads == 0) return std::unexpected("threads must be 1 or more");
   StopEvent stop;
   if (!stop) return std::unexpected("no descriptors are left: raise the limit (ulimit -n)");
-  auto made_session = std::make_unique<MountedSession>(file_system, settings.grace, std::move(stop));
+  auto made_session = std::make_unique<MountedSession>(file_system, limited(settings.grace), std::move(stop));
 
   devfuse::ServerOptions server;
   server.max_threads = settings.threads;
   server.clone_fd = settings.clone_fd;
   server.splice = settings.splice;
   server.max_write = settings.max_write;
-  server.grace = settings.grace;
+  server.grace = limited(settings.grace);
   devfuse::choose(options, server);
   if (options.allow_root) server.only_user = geteuid();
   if (auto mounted = made_session->mount(mountpoint, options, server); !mounted)

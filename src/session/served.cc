@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "fusewire/session.h"
+#include "session/grace.h"
 #include "session/stop_event.h"
 #include "vhost_user/listener.h"
 #include "vhost_user/service.h"
@@ -39,7 +40,7 @@ std::expected<std::unique_ptr<Session>, std::string> Session::serve(FileSystem& 
   auto device = virtiofs::Device::create(file_system, {.request_queues = settings.request_queues,
                                                        .tag = settings.tag,
                                                        .notification_buffer = settings.notification_buffer,
-                                                       .grace = settings.grace});
+                                                       .grace = session::limited(settings.grace)});
   if (!device) return std::unexpected("cannot make the device: " + to_string(device.error()));
   auto session =
       std::make_unique<ServedSession>(std::move(*device), std::move(*listener), settings.keep_listening);
