@@ -2,7 +2,10 @@
 
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <linux/major.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 namespace fusewire::devfuse {
 
@@ -10,6 +13,12 @@ Result<Channel> Channel::open() {
   UniqueFd fd(::open("/dev/fuse", O_RDWR | O_NONBLOCK | O_CLOEXEC));
   if (!fd) return fail_errno();
   return Channel(std::move(fd));
+}
+
+bool Channel::is_device(int fd) {
+  constexpr unsigned kMinor = 229;  // FUSE_MINOR of linux/miscdevice.h
+  struct stat status{};
+  return fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) && status.st_rdev == makedev(MISC_MAJOR, kMinor);
 }
 
 Result<Channel> Channel::adopt(UniqueFd fd) {

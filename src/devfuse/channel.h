@@ -25,7 +25,9 @@ class Channel {
 
   // A channel without a mount yet. Errors: those of open(2) on /dev/fuse.
   static Result<Channel> open();
-  // Takes what fusermount3 has opened and mounted.
+  // Whether an open descriptor is a /dev/fuse at all.
+  static bool is_device(int fd);
+  // Takes what fusermount3, or somebody else, has opened and mounted: a /dev/fuse.
   static Result<Channel> adopt(UniqueFd fd);
   // Another channel of the same mount (FUSE_DEV_IOC_CLONE).
   Result<Channel> clone() const;

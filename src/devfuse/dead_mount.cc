@@ -7,16 +7,20 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <filesystem>
 #include <fstream>
 #include <memory>
-#include <sstream>
+#include <optional>
 
 #include "base/log.h"
 #include "devfuse/fusermount.h"
+#include "devfuse/mount_table.h"
 #include "fusewire/result.h"
 
 namespace fusewire::devfuse {
 namespace {
+
+namespace fs = std::filesystem;
 
 // The absolute path, for which the last component is not looked at.
 std::string path_of(std::string mountpoint) {
@@ -30,39 +34,29 @@ std::string path_of(std::string mountpoint) {
   return path + (slash == std::string::npos ? mountpoint : mountpoint.substr(slash + 1));
 }
 
-// A path as /proc/self/mountinfo writes it (proc_pid_mountinfo(5)).
-std::string as_written(const std::string& path) {
-  std::string written;
-  for (const char letter : path) {
-    if (letter == ' ' || letter == '\t' || letter == '\n' || letter == '\\') {
-      written += fmt::format("\\{:03o}", static_cast<unsigned>(letter));
-    } else {
-      written += letter;
-    }
+// Whether the process has the connection's /dev/fuse open.
+bool has_open(const fs::path& process, const std::string& line_of_connection) {
+  std::error_code unseen;  // another user's, or it has ended
+  for (const auto& descriptor : fs::directory_iterator(process / "fd", unseen)) {
+    if (fs::read_symlink(descriptor.path(), unseen) != "/dev/fuse") continue;
+    std::ifstream info(process / "fdinfo" / descriptor.path().filename());
+    for (std::string line; std::getline(info, line);)
+      if (line == line_of_connection) return true;
   }
-  return written;
+  return false;
 }
 
-struct Found {
-  std::string type;
-  std::string options;  // of the file system
-};
-
-// The topmost mount on `path`.
-Found find_mount(const std::string& path) {
-  const std::string wanted = as_written(path);
-  std::ifstream table("/proc/self/mountinfo");
-  Found found;
-  for (std::string line; std::getline(table, line);) {
-    std::istringstream fields(line);
-    std::string field, mountpoint, source;
-    for (int i = 0; i < 5; ++i) fields >> mountpoint;
-    if (mountpoint != wanted) continue;
-    while (fields >> field && field != "-") {
-    }
-    fields >> found.type >> source >> found.options;
+// A process that has the connection open; none where the kernel does not say so (before Linux 6.16), or it is
+// another user's.
+std::optional<std::string> server_of(std::uint32_t connection) {
+  const std::string line = fmt::format("fuse_connection:\t{}", connection);
+  std::error_code unseen;
+  for (const auto& process : fs::directory_iterator("/proc", unseen)) {
+    const std::string number = process.path().filename();
+    if (number.find_first_not_of("0123456789") == std::string::npos && has_open(process.path(), line))
+      return number;
   }
-  return found;
+  return std::nullopt;
 }
 
 }  // namespace
@@ -71,15 +65,19 @@ std::expected<void, std::string> clear_dead_mount(const std::string& mountpoint)
   struct stat status{};
   if (stat(mountpoint.c_str(), &status) == 0 || errno != ENOTCONN) return {};
   const std::string path = path_of(mountpoint);
-  const Found found = path.empty() ? Found{} : find_mount(path);
-  if (!found.type.starts_with("fuse")) return {};
+  const auto found = path.empty() ? std::nullopt : find_mount_on(path);
+  if (!found || !found->type.starts_with("fuse")) return {};
   const std::string owner = fmt::format("user_id={},", getuid());
-  if ((found.options + ",").find(owner) == std::string::npos)
+  if ((found->options + ",").find(owner) == std::string::npos)
     return std::unexpected(
         fmt::format("cannot mount on {}: the process that served the file system there has died, and the "
-                    "mount is another "
-                    "user's ({}): it has to be unmounted first",
-                    mountpoint, found.options));
+                    "mount is another user's ({}): it has to be unmounted first",
+                    mountpoint, found->options));
+  if (const auto server = server_of(found->device_minor))
+    return std::unexpected(
+        fmt::format("cannot mount on {}: a file system is mounted there that process {} serves, though it "
+                    "answers that it is not connected",
+                    mountpoint, *server));
   log::info("{}: the process that served the file system there has died; unmounting what it left",
             mountpoint);
   if (geteuid() != 0) return fusermount_unmount(path, true);

@@ -7,8 +7,9 @@
 
 namespace fusewire::devfuse {
 
-// Unmounts such a mount from `mountpoint` if this user made it. The error says whose it is. Anything else,
-// also a mount point that does not exist, is left as it is, without an error.
+// Unmounts such a mount from `mountpoint` if this user made it. The error says whose it is, or who serves one
+// that only answers as if it were dead, as far as the kernel tells (Linux 6.16). Anything else, also a mount
+// point that does not exist, is left as it is, without an error.
 std::expected<void, std::string> clear_dead_mount(const std::string& mountpoint);
 
 }  // namespace fusewire::devfuse

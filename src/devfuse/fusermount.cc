@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 #include <spawn.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
+#include <csignal>
 #include <cstring>
 #include <span>
 #include <vector>
@@ -56,8 +59,11 @@ std::expected<pid_t, std::string> start(std::vector<std::string> arguments, int 
 
 std::expected<void, std::string> finish(pid_t pid) {
   int status = 0;
-  while (waitpid(pid, &status, 0) < 0)
+  while (waitpid(pid, &status, 0) < 0) {
+    // SIGCHLD is ignored: how it ended cannot be known, only that it did.
+    if (errno == ECHILD) return {};
     if (errno != EINTR) return failed("waiting for fusermount3", errno);
+  }
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
   return std::unexpected(WIFEXITED(status)
                              ? fmt::format("fusermount3 failed with status {}", WEXITSTATUS(status))
@@ -89,10 +95,24 @@ UniqueFd receive_fd(int socket) {
 
 }  // namespace
 
+FusermountKeeper::FusermountKeeper(pid_t pid, UniqueFd socket)
+    : pid_(pid), process_(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))), socket_(std::move(socket)) {}
+
 FusermountKeeper::~FusermountKeeper() {
-  if (pid_ < 0) return;
   socket_.reset();
-  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  await_end();
+}
+
+void FusermountKeeper::dismiss() {
+  // By its descriptor: it may be no child of ours, after a fork, and its number somebody else's.
+  if (process_) syscall(SYS_pidfd_send_signal, process_.get(), SIGKILL, nullptr, 0);
+  socket_.reset();
+  await_end();
+}
+
+void FusermountKeeper::await_end() {
+  const pid_t pid = std::exchange(pid_, -1);
+  while (pid >= 0 && waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
   }
 }
 
@@ -107,7 +127,10 @@ std::expected<Fusermounted, std::string> fusermount_mount(const std::string& mou
   theirs.reset();  // so that its end ends our waiting
   UniqueFd fuse = receive_fd(ours.get());
   if (keeps && fuse) return Fusermounted{std::move(fuse), FusermountKeeper(*pid, std::move(ours))};
-  if (auto done = finish(*pid); !done) return std::unexpected(done.error());
+  if (auto done = finish(*pid); !done) {
+    if (fuse) (void)fusermount_unmount(mountpoint, true);
+    return std::unexpected(done.error());
+  }
   if (!fuse) return std::unexpected("fusermount3 sent no descriptor");
   return Fusermounted{std::move(fuse), {}};
 }

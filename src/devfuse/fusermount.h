@@ -19,15 +19,22 @@ namespace fusewire::devfuse {
 class FusermountKeeper {
  public:
   FusermountKeeper() = default;
-  FusermountKeeper(pid_t pid, UniqueFd socket) : pid_(pid), socket_(std::move(socket)) {}
+  FusermountKeeper(pid_t pid, UniqueFd socket);
   FusermountKeeper(FusermountKeeper&& other) noexcept
-      : pid_(std::exchange(other.pid_, -1)), socket_(std::move(other.socket_)) {}
+      : pid_(std::exchange(other.pid_, -1)),
+        process_(std::move(other.process_)),
+        socket_(std::move(other.socket_)) {}
   FusermountKeeper& operator=(FusermountKeeper&&) = delete;
   // Lets it unmount and waits for it, if it is this process's child.
   ~FusermountKeeper();
+  // For when there is nothing left to unmount, which it would complain about: it ends.
+  void dismiss();
 
  private:
+  void await_end();
+
   pid_t pid_ = -1;
+  UniqueFd process_;  // pidfd_open(2)
   UniqueFd socket_;
 };
 

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "devfuse/dead_mount.h"
 #include "devfuse/fusermount.h"
+#include "devfuse/mount_table.h"
 
 namespace fusewire::devfuse {
 namespace {
@@ -36,7 +37,9 @@ std::expected<void, std::string> mount_as_root(const std::string& path, const Mo
 }  // namespace
 
 std::string cannot_open(Errno error) {
-  return fmt::format("cannot open /dev/fuse: {}: is the kernel's fuse module there?", to_string(error));
+  const bool missing = error.value == ENOENT || error.value == ENODEV || error.value == ENXIO;
+  return fmt::format("cannot open /dev/fuse: {}{}", to_string(error),
+                     missing ? ": is the kernel's fuse module there?" : "");
 }
 
 Result<Mount::Identity> Mount::identify(const std::string& path) {
@@ -122,17 +125,28 @@ Mount::~Mount() {
   if (auto done = unmount(Mode::lazy); !done) log::error("{}", done.error());
 }
 
-bool Mount::is_mounted() const {
-  if (mountpoint_.empty()) return false;
-  const auto identity = identify(mountpoint_);
+bool Mount::is_at(const std::string& path) const {
+  const auto identity = identify(path);
   return identity && *identity == identity_;
 }
 
+std::optional<std::string> Mount::present_path() const {
+  if (mountpoint_.empty()) return std::nullopt;
+  if (is_at(mountpoint_)) return mountpoint_;
+  // A directory above may have got another name.
+  const auto entry = find_mount(identity_.mount_id);
+  if (!entry || !is_at(entry->mountpoint)) return std::nullopt;
+  return entry->mountpoint;
+}
+
+bool Mount::is_mounted() const { return present_path().has_value(); }
+
 void Mount::write_back() const {
-  if (!is_mounted()) return;
-  const UniqueFd root(open(mountpoint_.c_str(), O_RDONLY | O_CLOEXEC));
+  const auto path = present_path();
+  if (!path) return;
+  const UniqueFd root(open(path->c_str(), O_RDONLY | O_CLOEXEC));
   if (!root || syncfs(root.get()) != 0)
-    log::warn("writing back what is cached for {}: {}", mountpoint_, to_string(Errno{errno}));
+    log::warn("writing back what is cached for {}: {}", *path, to_string(Errno{errno}));
 }
 
 Result<void> Mount::abort() const {
@@ -143,11 +157,21 @@ Result<void> Mount::abort() const {
 }
 
 std::expected<void, std::string> Mount::unmount(Mode mode) {
-  if (!is_mounted()) return {};
+  const auto path = present_path();
+  if (!path) {
+    keeper_.dismiss();
+    return {};
+  }
   const bool lazy = mode == Mode::lazy;
-  if (by_fusermount_) return fusermount_unmount(mountpoint_, lazy);
-  if (umount2(mountpoint_.c_str(), UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) != 0)
-    return failed("unmounting " + mountpoint_, errno);
+  if (!by_fusermount_) {
+    if (umount2(path->c_str(), UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) != 0)
+      return failed("unmounting " + *path, errno);
+    return {};
+  }
+  if (auto done = fusermount_unmount(*path, lazy); !done) return done;
+  // What it says of itself is unknown where the program ignores SIGCHLD.
+  if (is_at(*path)) return std::unexpected("fusermount3 did not unmount " + *path);
+  keeper_.dismiss();
   return {};
 }
 

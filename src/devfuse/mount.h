@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <expected>
+#include <optional>
 #include <string>
 
 #include "devfuse/channel.h"
@@ -46,7 +47,8 @@ class Mount {
   // The absolute path.
   const std::string& mountpoint() const { return mountpoint_; }
 
-  // Whether our mount is what the mount point shows. Sends no request to the file system.
+  // Whether our mount is what can be seen at its place, which is another one than at first if a directory
+  // above it was renamed. Sends no request to the file system.
   bool is_mounted() const;
 
   // Writes back what the kernel caches (syncfs(2)), as far as the mount is still there.
@@ -71,6 +73,9 @@ class Mount {
     friend bool operator==(const Identity&, const Identity&) = default;
   };
   static Result<Identity> identify(const std::string& path);
+  bool is_at(const std::string& path) const;
+  // Where is_mounted() sees it.
+  std::optional<std::string> present_path() const;
   // A directory to mount on, on which nothing dead is left.
   static std::expected<std::string, std::string> clear_mountpoint(const std::string& mountpoint);
   // Takes charge of what has just been mounted there.

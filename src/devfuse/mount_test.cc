@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <linux/fuse.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -12,6 +13,8 @@
 #include <cstring>
 #include <fstream>
 #include <vector>
+
+#include "devfuse/fusermount.h"
 
 namespace fusewire::devfuse {
 namespace {
@@ -150,6 +153,33 @@ TEST_F(MountTest, Destructor_Unmounts) {
     EXPECT_FALSE(made.mount.is_mounted());  // NOLINT(bugprone-use-after-move): what it says of itself
   }
   EXPECT_EQ(line(), "");
+}
+
+TEST_F(MountTest, DirectoryAboveThatIsRenamed_TakesTheMountAlong_WhichIsStillOurs) {
+  if (const std::string text = missing(); !text.empty()) GTEST_SKIP() << text;
+  const std::string folder = path_;
+  const std::string renamed = folder + " \\1";  // escaped in /proc/self/mountinfo
+  path_ = folder + "/below";
+  ASSERT_EQ(mkdir(path_.c_str(), 0755), 0);
+  {
+    const auto made = mount();
+    ASSERT_EQ(rename(folder.c_str(), renamed.c_str()), 0);
+    EXPECT_TRUE(made.mount.is_mounted());
+  }
+  EXPECT_EQ(rmdir((renamed + "/below").c_str()), 0) << "it is mounted still";
+  ASSERT_EQ(rename(renamed.c_str(), folder.c_str()), 0);
+  path_ = folder;
+}
+
+TEST_F(MountTest, ByFusermount_InAProgramThatIgnoresSigchld) {
+  if (const std::string text = missing(); !text.empty()) GTEST_SKIP() << text;
+  const auto before = signal(SIGCHLD, SIG_IGN);
+  const auto made = fusermount_mount(path_, "rw,fsname=test", false);
+  EXPECT_TRUE(made) << made.error();
+  EXPECT_NE(line(), "");
+  EXPECT_TRUE(fusermount_unmount(path_, true));
+  EXPECT_EQ(line(), "");
+  signal(SIGCHLD, before);
 }
 
 TEST_F(MountTest, WhatSomebodyElseMountedThere_IsLeftAlone) {

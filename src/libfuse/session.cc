@@ -146,7 +146,7 @@ int fuse_session::adopt_mount(const std::string& number) {
   const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), fd);
   if (error != std::errc() || end != number.data() + number.size() || fd < 0)
     return failed("bad descriptor: /dev/fd/" + number);
-  if (fcntl(fd, F_GETFD) < 0) return failed("/dev/fd/" + number + " is not open");
+  if (!devfuse::Channel::is_device(fd)) return failed("/dev/fd/" + number + " is not an open /dev/fuse");
   auto adopted = devfuse::Channel::adopt(UniqueFd(fd));
   if (!adopted) return failed("/dev/fd/" + number + ": " + to_string(adopted.error()));
   return use_device(*std::move(adopted));

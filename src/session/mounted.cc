@@ -86,6 +86,8 @@ class MountedSession final : public Session {
   std::expected<void, std::string> mount(const std::string& mountpoint, const devfuse::MountOptions& options,
                                          const devfuse::ServerOptions& server) {
     if (const auto fd = descriptor_of(mountpoint)) {
+      if (!Channel::is_device(*fd))
+        return std::unexpected(fmt::format("{} is not an open /dev/fuse", mountpoint));
       auto adopted = Channel::adopt(UniqueFd(*fd));
       if (!adopted) return std::unexpected(fmt::format("{}: {}", mountpoint, to_string(adopted.error())));
       return start(*std::move(adopted), server);

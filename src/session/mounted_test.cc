@@ -37,6 +37,7 @@ class EmptyFs final : public FileSystem {
   void destroy() override { destroyed = true; }
   void lookup(Call<op::Lookup> call) override { std::move(call.reply).error(ENOENT); }
   void getattr(Call<op::Getattr> call) override {
+    if (root_error != 0) return std::move(call.reply).error(root_error);
     fuse_attr_out out{};
     out.attr.ino = 1;
     out.attr.mode = S_IFDIR | 0755;
@@ -45,6 +46,7 @@ class EmptyFs final : public FileSystem {
   }
   std::promise<void> ready;
   int init_error = 0;
+  std::atomic<int> root_error{0};
   int hangs_after_telling = -1;
   std::atomic<bool> started{false};
   std::atomic<bool> destroyed{false};
@@ -173,6 +175,34 @@ TEST_F(MountedTest, InheritedDescriptor_IsServed) {
   auto ended = std::async(std::launch::async, [&] { return (*session)->run(); });
   EXPECT_EQ(links(), 4711u);
   EXPECT_EQ(umount2(folder_.c_str(), MNT_DETACH), 0);
+  EXPECT_TRUE(ended.get());
+}
+
+TEST_F(MountedTest, InheritedDescriptorOfSomethingElse_IsRefused_AndStaysAsItIs) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(pipe(ends.data()), 0);
+  const UniqueFd reader(ends[0]), writer(ends[1]), null(open("/dev/null", O_RDWR));
+  for (const int fd : {reader.get(), null.get(), 4711}) {
+    const int flags = fcntl(fd, F_GETFL);
+    const auto session = Session::mount(fs_, "/dev/fd/" + std::to_string(fd));
+    ASSERT_FALSE(session);
+    EXPECT_NE(session.error().find("is not an open /dev/fuse"), std::string::npos) << session.error();
+    EXPECT_EQ(fcntl(fd, F_GETFL), flags);
+  }
+}
+
+TEST_F(MountedTest, FileSystemThatAnswersAsIfItWereDead_IsNotReplaced) {
+  fs_.root_error = ENOTCONN;
+  auto session = Session::mount(fs_, folder_);
+  if (!session) GTEST_SKIP() << session.error();
+  auto ended = std::async(std::launch::async, [&] { return (*session)->run(); });
+  EmptyFs other;
+  const auto second = Session::mount(other, folder_);
+  ASSERT_FALSE(second);
+  EXPECT_NE(second.error().find("process " + std::to_string(getpid())), std::string::npos) << second.error();
+  fs_.root_error = 0;
+  EXPECT_EQ(links(), 4711u);
+  (*session)->stop();
   EXPECT_TRUE(ended.get());
 }
 

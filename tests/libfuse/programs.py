@@ -102,6 +102,7 @@ def on_mount(command, mountpoint, env=None):
         yield program
         subprocess.run(["umount", str(mountpoint)], check=True, timeout=SECONDS)
         expect_equal(program.ended(), 0, f"exit status, log: {program.text()}")
+        expect("not mounted" not in program.text(), f"nobody complains at the end: {program.text()}")
     finally:
         lazily_unmount(mountpoint)
         program.stop()
