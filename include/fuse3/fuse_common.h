@@ -230,8 +230,9 @@ struct fuse_conn_info_opts;
  *   max_write=N max_readahead=N max_background=N congestion_threshold=N time_gran=N
  *   async_read sync_read atomic_o_trunc no_remote_lock no_remote_flock no_remote_posix_lock
  *   [no_]splice_write [no_]splice_move [no_]splice_read [no_]auto_inval_data [no_]async_dio
- * [no_]writeback_cache readdirplus=no|yes|auto Returns what they say, for free(3) by the caller; NULL after a
- * message about a malformed one, or out of memory. */
+ *   [no_]writeback_cache readdirplus=no|yes|auto
+ * Where a list both turns something on and off, it is off. Returns what they say, for free(3) by the caller;
+ * NULL after a message about a malformed one, or out of memory. */
 struct fuse_conn_info_opts* fuse_parse_conn_info_opts(struct fuse_args* args);
 
 /* In init: carries out what was parsed. What was not given stays as it is. */
@@ -306,7 +307,7 @@ ssize_t fuse_buf_copy(struct fuse_bufvec* dst, struct fuse_bufvec* src, enum fus
 
 /* ---- Signals ---- */
 
-/* SIGHUP, SIGINT and SIGTERM end the session's loop from now on, and SIGPIPE is ignored. Signals for which
+/* SIGHUP, SIGINT and SIGTERM end the session's loop from now on, and SIGPIPE does nothing. Signals for which
  * the program has a disposition of its own keep it. One session at a time per process. Returns 0; -1 with
  * errno. */
 int fuse_set_signal_handlers(struct fuse_session* se);

@@ -62,6 +62,10 @@ class Session {
   // session's. What a process of this user that died has left mounted there is taken away. Errors are one
   // line for the user.
   //
+  // A program that goes to the background may fork before run(): nothing of the session runs by then, unless
+  // FileSystem::init has started a thread or posted a notification. The child runs it; the other process must
+  // not destroy its session, which would unmount, but end by _exit(2).
+  //
   // With mount(2) and Linux 6.18.25, 7.0.2 or 7.1 on, FileSystem::init has been called on return, by another
   // thread, and its refusal is an error; nothing has been mounted then. Elsewhere it is called in run(),
   // which ends with its refusal; what is mounted meanwhile answers ECONNREFUSED.

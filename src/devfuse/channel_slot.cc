@@ -31,7 +31,7 @@ bool wants_memory(int refused) { return refused == ENOMEM || refused == EAGAIN; 
 
 // `refused`: 0, or the errno for a reply of `size` bytes. Some only say that nobody waits for it any more.
 void report(int refused, std::size_t size) {
-  if (refused == 0 || refused == ENOENT || refused == ENODEV || refused == EPERM) return;
+  if (refused == 0 || refused == ENOENT || refused == ENODEV || refused == EPERM || refused == EBADF) return;
   static log::RateLimit limit;
   log::warn_limited(limit, "the kernel refused a reply of {} bytes: {}", size, to_string(Errno{refused}));
 }

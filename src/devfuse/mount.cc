@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include <charconv>
 #include <memory>
 #include <string_view>
 
@@ -24,7 +25,8 @@ std::expected<void, std::string> mount_as_root(const std::string& path, const Mo
                                                const Channel& channel) {
   std::string type = options.block_device ? "fuseblk" : "fuse";
   if (!options.subtype.empty()) type += "." + options.subtype;
-  const std::string source = options.fsname.empty() ? "fuse" : options.fsname;
+  const std::string& name = options.fsname.empty() ? options.subtype : options.fsname;
+  const std::string source = name.empty() ? "fuse" : name;
   // The kernel wants the root to be of the mount point's type.
   struct stat status{};
   if (stat(path.c_str(), &status) != 0) return failed("cannot mount on " + path, errno);
@@ -35,6 +37,16 @@ std::expected<void, std::string> mount_as_root(const std::string& path, const Mo
 }
 
 }  // namespace
+
+std::optional<int> inherited_descriptor(std::string_view mountpoint) {
+  constexpr std::string_view kPrefix = "/dev/fd/";
+  if (!mountpoint.starts_with(kPrefix)) return std::nullopt;
+  mountpoint.remove_prefix(kPrefix.size());
+  int fd = -1;
+  const auto [end, error] = std::from_chars(mountpoint.data(), mountpoint.data() + mountpoint.size(), fd);
+  if (error != std::errc() || end != mountpoint.data() + mountpoint.size() || fd < 0) return std::nullopt;
+  return fd;
+}
 
 std::string cannot_open(Errno error) {
   const bool missing = error.value == ENOENT || error.value == ENODEV || error.value == ENXIO;

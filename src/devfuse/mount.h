@@ -10,6 +10,7 @@
 #include <expected>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "devfuse/channel.h"
 #include "devfuse/fusermount.h"
@@ -17,6 +18,9 @@
 #include "devfuse/sync_init.h"
 
 namespace fusewire::devfuse {
+
+// N, if the mountpoint is /dev/fd/N: an open /dev/fuse that somebody else has mounted.
+std::optional<int> inherited_descriptor(std::string_view mountpoint);
 
 class Mount {
  public:

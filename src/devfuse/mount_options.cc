@@ -162,6 +162,9 @@ constexpr Valued kValued[] = {
     {"rootcontext", add_security},
 };
 
+// As if it had not been given.
+bool may_be_empty(std::string_view name) { return name == "fsname" || name == "subtype"; }
+
 bool* wish_of(std::string_view name, MountOptions& options) {
   if (name == "allow_other") return &options.allow_other;
   if (name == "allow_root") return &options.allow_root;
@@ -194,8 +197,10 @@ Applied apply_one(std::string_view option, MountOptions& options) {
   if (name.starts_with("x-")) return {};  // mount(8): comments for other programs
   if (equals == std::string_view::npos) return apply_word(name, options);
   const std::string_view value = option.substr(equals + 1);
-  if (value.empty()) return bad(fmt::format("the mount option {} needs a value", name));
+  if (name == "user") return {};  // who mounts, from /etc/mtab's times
   const auto* valued = find<Valued>(kValued, name);
+  if (value.empty() && !may_be_empty(name))
+    return bad(fmt::format("the mount option {} needs a value", name));
   return valued != nullptr ? valued->set(name, value, options)
                            : bad(fmt::format("there is no mount option {}", name));
 }

@@ -59,6 +59,12 @@ TEST(MountOptions, CommentsForMount8_MeanNothing) {
             MountOptions().flags);
 }
 
+TEST(MountOptions, WhatScriptsGiveWithoutMeaningIt_MeansNothing) {
+  const MountOptions options = accepted("fsname=,subtype=,user=somebody");
+  EXPECT_EQ(options.fsname, "");
+  EXPECT_EQ(options.subtype, "");
+}
+
 TEST(MountOptions, Unknown_IsRefusedByName) {
   EXPECT_THAT(refused("ro,no_such"), HasSubstr("no_such"));
   EXPECT_THAT(refused("no_such=1"), HasSubstr("no_such"));
@@ -67,7 +73,8 @@ TEST(MountOptions, Unknown_IsRefusedByName) {
   EXPECT_THAT(refused("max_read=many"), HasSubstr("max_read"));
   EXPECT_THAT(refused("max_read=99999999999"), HasSubstr("max_read"));
   EXPECT_THAT(refused("max_read"), HasSubstr("needs a value"));
-  EXPECT_THAT(refused("fsname="), HasSubstr("needs a value"));
+  EXPECT_THAT(refused("max_read="), HasSubstr("needs a value"));
+  EXPECT_THAT(refused("poll_us="), HasSubstr("needs a value"));
 }
 
 TEST(MountOptions, WhatIsForTheServer_IsTakenApart) {

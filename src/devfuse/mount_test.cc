@@ -171,6 +171,15 @@ TEST_F(MountTest, DirectoryAboveThatIsRenamed_TakesTheMountAlong_WhichIsStillOur
   path_ = folder;
 }
 
+TEST_F(MountTest, SourceWithoutAName_IsTheSubtype) {
+  if (const std::string text = missing(); !text.empty()) GTEST_SKIP() << text;
+  MountOptions options;
+  options.subtype = "test";
+  const auto made = Mount::create(path_, options);
+  ASSERT_TRUE(made) << made.error();
+  EXPECT_TRUE(line().starts_with("test " + path_ + " fuse.test ")) << line();
+}
+
 TEST_F(MountTest, ByFusermount_InAProgramThatIgnoresSigchld) {
   if (const std::string text = missing(); !text.empty()) GTEST_SKIP() << text;
   const auto before = signal(SIGCHLD, SIG_IGN);

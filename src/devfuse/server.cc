@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <fstream>
 #include <optional>
+#include <utility>
 
 #include "base/event_fd.h"
 #include "base/log.h"
@@ -89,12 +90,31 @@ void Server::serve_init() {
   }
   slot->queue = worker.number;
   engine_.submit(*slot);
-  if (!uring_decided_ && engine_.initialized()) decide_on_uring();
+  if (uring_decided_ || !engine_.initialized()) return;
+  joins_uring_ = engine_.over_io_uring();
+  if (!joins_uring_) return decide_on_uring();
+  // The queues that run() makes are the ones: their threads would not live through a fork before it.
+  uring_decided_ = true;
+  uring_.reset();
+}
+
+// The kernel keeps all requests waiting until the queues are there.
+bool Server::join_uring() {
+  prepare_uring();
+  uring_decided_ = true;
+  if (uring_) {
+    uring_->serve();
+    return true;
+  }
+  error_.store(ENOMEM);
+  end(Ending::failed);
+  return false;
 }
 
 Server::Ending Server::run() {
   if (options_.io_uring) prepare_uring();
   if (uring_ && uring_decided_) uring_->serve();
+  if (std::exchange(joins_uring_, false) && !join_uring()) return why_.load();
   serve(*workers_.front());
   // After the end nobody starts threads.
   std::vector<std::thread> others;
@@ -148,7 +168,7 @@ void Server::set_threads(const ServerOptions& options) {
 
 void Server::disconnect() {
   // The numbers stay taken: somebody may be about to write to them.
-  const UniqueFd nowhere(open("/dev/null", O_WRONLY | O_CLOEXEC));
+  const UniqueFd nowhere(open("/dev/null", O_RDONLY | O_CLOEXEC));  // answers fail
   const auto replace = [&nowhere](const Channel& channel) {
     if (dup3(nowhere.get(), channel.fd(), O_CLOEXEC) < 0)
       log::error("closing /dev/fuse: {}", to_string(Errno{errno}));

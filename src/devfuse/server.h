@@ -85,7 +85,8 @@ class Server {
   // run() must not be running. Closes the channels, with which the kernel's connection ends.
   ~Server();
 
-  // Before run(), while mount(2) runs (sync_init.h): serves INIT, which is there to be read.
+  // Before run(), while mount(2) runs (sync_init.h): serves INIT, which is there to be read. Leaves no
+  // thread.
   void serve_init();
   // Serves until the end, which is also the file system's: FileSystem::destroy has been called on return.
   // Once only. (Both: unless it is resumable.)
@@ -124,6 +125,8 @@ class Server {
   void prepare_uring();
   // After INIT: uses the queues, or lets them go, as the kernel wants it.
   void decide_on_uring();
+  // In run(), where serve_init() has settled that there are queues; false: there cannot be, which ends it.
+  bool join_uring();
   Engine::Transport transport() const;
   // How many requests are not answered.
   std::size_t lent() const;
@@ -175,6 +178,7 @@ class Server {
 
   std::unique_ptr<UringChannel> uring_;
   bool uring_decided_ = true;  // for the only thread, while there is one
+  bool joins_uring_ = false;   // INIT has said so before run()
 
   std::atomic<unsigned> listeners_{0};      // threads that wait at the device
   std::atomic<bool> has_deputy_{false};     // somebody is, or is called to be it

@@ -254,6 +254,7 @@ void Engine::serve_interrupt(Slot& slot, const fuse_in_header&) {
   const RequestId target{in.unique};
 
   std::vector<Slot*> unmatched;
+  InFlight::Handlers handlers;
   bool matched = false;
   {
     const std::lock_guard lock(pending_mutex_);
@@ -261,7 +262,7 @@ void Engine::serve_interrupt(Slot& slot, const fuse_in_header&) {
     pending_count_.store(pending_interrupts_.size());
     // Looked for only after it was announced: a request that arrives now either is found here or finds it
     // there.
-    if (in_flight_.interrupt(target)) {
+    if (in_flight_.interrupt(target, handlers)) {
       pending_interrupts_.pop_back();
       matched = true;
     } else if (pending_interrupts_.size() > kMaxPendingInterrupts) {
@@ -270,6 +271,7 @@ void Engine::serve_interrupt(Slot& slot, const fuse_in_header&) {
     }
     pending_count_.store(pending_interrupts_.size());
   }
+  for (const auto& handler : handlers) handler(InterruptReason::interrupted);
   if (matched) slot.done_without_reply();
   for (Slot* late : unmatched) answer_error(*late, EAGAIN);
 }
@@ -277,13 +279,14 @@ void Engine::serve_interrupt(Slot& slot, const fuse_in_header&) {
 void Engine::meet_pending_interrupts(Slot& arrived) {
   Slot* met = nullptr;
   Slot* late = nullptr;
+  InFlight::Handlers none;  // it has just arrived
   {
     const std::lock_guard lock(pending_mutex_);
     const auto found = std::ranges::find(pending_interrupts_, arrived.unique_, &PendingInterrupt::target);
     if (found != pending_interrupts_.end()) {
       met = found->slot;
       pending_interrupts_.erase(found);
-      in_flight_.interrupt(arrived.unique_);
+      in_flight_.interrupt(arrived.unique_, none);
     } else if (!pending_interrupts_.empty()) {
       late = pending_interrupts_.front().slot;
       pending_interrupts_.erase(pending_interrupts_.begin());

@@ -134,35 +134,33 @@ std::size_t InFlight::abandon_in(Shard& shard, std::optional<unsigned> queue, st
 }
 
 template <class Matches>
-std::size_t InFlight::interrupt_in(Shard& shard, InterruptReason reason, const Matches& matches) {
-  std::vector<std::function<void(InterruptReason)>> handlers;
+std::size_t InFlight::interrupt_in(Shard& shard, InterruptReason reason, const Matches& matches,
+                                   Handlers& handlers) {
   std::size_t found = 0;
-  {
-    const std::lock_guard lock(shard.mutex);
-    for (Slot* slot = shard.first; slot != nullptr; slot = slot->next_) {
-      if (!matches(*slot)) continue;
-      ++found;
-      slot->interrupt_reason_ = reason;
-      slot->interrupted_.store(true, std::memory_order_relaxed);  // SAFETY: see ReplyBase::interrupted
-      if (slot->on_interrupt_) handlers.push_back(std::exchange(slot->on_interrupt_, nullptr));
-    }
+  const std::lock_guard lock(shard.mutex);
+  for (Slot* slot = shard.first; slot != nullptr; slot = slot->next_) {
+    if (!matches(*slot)) continue;
+    ++found;
+    slot->interrupt_reason_ = reason;
+    slot->interrupted_.store(true, std::memory_order_relaxed);  // SAFETY: see ReplyBase::interrupted
+    if (slot->on_interrupt_) handlers.push_back(std::exchange(slot->on_interrupt_, nullptr));
   }
-  for (const auto& handler : handlers) handler(reason);
   return found;
 }
 
-bool InFlight::interrupt(RequestId unique) {
-  for (Shard& shard : shards_) {
-    const auto matches = [unique](const Slot& slot) { return slot.unique_ == unique; };
-    if (interrupt_in(shard, InterruptReason::interrupted, matches) != 0) return true;
-  }
-  return false;
+bool InFlight::interrupt(RequestId unique, Handlers& handlers) {
+  const auto matches = [unique](const Slot& slot) { return slot.unique_ == unique; };
+  return std::ranges::any_of(shards_, [&](Shard& shard) {
+    return interrupt_in(shard, InterruptReason::interrupted, matches, handlers) != 0;
+  });
 }
 
 void InFlight::interrupt_queue(std::optional<unsigned> queue) {
+  const auto matches = [queue](const Slot& slot) { return !queue || slot.queue == *queue; };
   for (Shard& shard : shards_) {
-    interrupt_in(shard, InterruptReason::stopping,
-                 [queue](const Slot& slot) { return !queue || slot.queue == *queue; });
+    Handlers handlers;
+    interrupt_in(shard, InterruptReason::stopping, matches, handlers);
+    for (const auto& handler : handlers) handler(InterruptReason::stopping);
   }
 }
 

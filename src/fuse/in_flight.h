@@ -46,8 +46,10 @@ class InFlight {
   // Abandons the requests of `queue`, and returns their slots, which nothing here touches later.
   std::vector<Slot*> abandon_queue(unsigned queue);
 
-  // Interrupts the request `unique`; false when it is not in flight.
-  bool interrupt(RequestId unique);
+  using Handlers = std::vector<std::function<void(InterruptReason)>>;
+  // Interrupts the request `unique`; false when it is not in flight. What is to be called for it with
+  // InterruptReason::interrupted, without the caller's locks, is added to `handlers`.
+  bool interrupt(RequestId unique, Handlers& handlers);
   // Interrupts the requests of `queue` (nullopt: of all) because the device stops.
   void interrupt_queue(std::optional<unsigned> queue);
   // See ReplyBase::set_interrupt_handler. Takes the handler, or, where it is already time to call it, says
@@ -72,9 +74,11 @@ class InFlight {
   static std::size_t abandon_in(Shard& shard, std::optional<unsigned> queue, std::vector<Slot*>& abandoned);
   Shard& shard_of(const Slot& slot) { return shards_[slot.queue % shards_.size()]; }
 
-  // Interrupts what `matches` in one shard; the handlers run without its lock. Returns how many matched.
+  // Interrupts what `matches` in one shard, and adds its handlers, for the caller to call. Returns how many
+  // matched.
   template <class Matches>
-  static std::size_t interrupt_in(Shard& shard, InterruptReason reason, const Matches& matches);
+  static std::size_t interrupt_in(Shard& shard, InterruptReason reason, const Matches& matches,
+                                  Handlers& handlers);
 
   std::mutex exclusive_mutex_;
   std::array<Shard, 64> shards_;

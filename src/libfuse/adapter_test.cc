@@ -4,6 +4,8 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <future>
+#include <mutex>
 #include <string>
 #include <thread>
 
@@ -362,6 +364,43 @@ TEST_F(Adapter, Interrupt_CallsTheFunctionWhichMayReply) {
   EXPECT_EQ(slot->wait().error, EINTR);
   EXPECT_EQ(seen.calls, 1);
   EXPECT_EQ(seen.number, 1);
+}
+
+// The usual wait queue: its lock is held by who replies, and wanted by the interrupt function.
+TEST_F(Adapter, Interrupt_WhoseFunctionWaitsForALock_KeepsNobodyFromReplying) {
+  struct Queue {
+    std::mutex mutex;
+    std::promise<void> entered;
+  };
+  static Queue queue;
+  Operations ops{};
+  ops.unlink = [](fuse_req_t req, fuse_ino_t, const char*) {
+    seen.request = req;
+    fuse_req_interrupt_func(
+        req,
+        [](fuse_req_t, void*) {
+          queue.entered.set_value();
+          const std::lock_guard lock(queue.mutex);
+        },
+        nullptr);
+  };
+  CFileSystem fs(ops);
+  ASSERT_EQ(fs.init().error, 0);
+  const Request request = Request(FUSE_UNLINK).name("x");
+  const auto slot = fs.harness().start(request);
+  std::thread interrupting;
+  {
+    const std::lock_guard lock(queue.mutex);
+    interrupting = std::thread(
+        [&] { fs.send(Request(FUSE_INTERRUPT).arg(fuse_interrupt_in{.unique = request.unique()})); });
+    queue.entered.get_future().wait();
+    EXPECT_EQ(fuse_req_interrupted(seen.request), 1);
+    // Another request finds its way meanwhile.
+    EXPECT_EQ(fs.send(Request(FUSE_RMDIR).name("y")).error, ENOSYS);
+    EXPECT_EQ(fuse_reply_err(seen.request, EINTR), 0);
+  }
+  EXPECT_EQ(slot->wait().error, EINTR);
+  interrupting.join();
 }
 
 TEST_F(Adapter, Interrupt_WithNoInterrupt_IsNotTold) {

@@ -3,14 +3,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <new>
 #include <string>
 
+#include "devfuse/mount.h"
 #include "fuse3/fuse_lowlevel.h"
 #include "fusewire/wire.h"
 #include "libfuse/loop_config.h"
@@ -21,6 +24,7 @@ namespace {
 
 using fusewire::libfuse::kDefaultMaxIdleThreads;
 using fusewire::libfuse::kDefaultMaxThreads;
+using fusewire::libfuse::kSocketOptions;
 using fusewire::libfuse::socket_from_environment;
 
 // What is parsed into: the caller's structure first, so that rows' offsets are those of its members.
@@ -71,7 +75,7 @@ int take_mountpoint(void* data, const char* arg, int key, fuse_args*) {
     fuse_log(FUSE_LOG_ERR, "fuse: '%s': there is a mountpoint already\n", arg);
     return -1;
   }
-  const bool descriptor = std::strncmp(arg, "/dev/fd/", 8) == 0;
+  const bool descriptor = fusewire::devfuse::inherited_descriptor(arg).has_value();
   line.opts.mountpoint = descriptor ? strdup(arg) : realpath(arg, nullptr);
   if (line.opts.mountpoint != nullptr) return 0;
   fuse_log(FUSE_LOG_ERR, "fuse: mountpoint '%s': %s\n", arg, strerrordesc_np(errno));
@@ -88,6 +92,28 @@ int add_default_subtype(fuse_args& args) {
   return fuse_opt_add_arg(&args, option.c_str());
 }
 
+// "--fd 5" becomes "--fd=5": the templates would take the value for the mountpoint. 0 or -1.
+int join_socket_options(fuse_args& args) {
+  fuse_args joined = FUSE_ARGS_INIT(0, nullptr);
+  bool options = true;
+  int error = 0;
+  for (int i = 0; i < args.argc && error == 0; ++i) {
+    std::string argument = args.argv[i];
+    options = options && argument != "--";
+    if (options && i + 1 < args.argc &&
+        std::ranges::find(kSocketOptions, argument) != std::end(kSocketOptions))
+      argument = argument + "=" + args.argv[++i];
+    error = fuse_opt_add_arg(&joined, argument.c_str());
+  }
+  if (error != 0 || joined.argc == args.argc) {
+    fuse_opt_free_args(&joined);
+    return error;
+  }
+  fuse_opt_free_args(&args);
+  args = joined;
+  return 0;
+}
+
 int complete(CommandLine& line, fuse_args& args) {
   // Programs take no mountpoint for a mistake; where they need none there must be one that is not NULL.
   const bool serves_socket = line.serves_socket != 0 || socket_from_environment() != nullptr;
@@ -102,7 +128,8 @@ int parse(fuse_args& args, fuse_cmdline_opts& result) try {
   CommandLine line{};
   line.opts.max_idle_threads = kDefaultMaxIdleThreads;
   line.opts.max_threads = kDefaultMaxThreads;
-  const bool parsed = fuse_opt_parse(&args, &line, kRows, take_mountpoint) == 0 && complete(line, args) == 0;
+  const bool parsed = join_socket_options(args) == 0 &&
+                      fuse_opt_parse(&args, &line, kRows, take_mountpoint) == 0 && complete(line, args) == 0;
   if (!parsed) {
     std::free(line.opts.mountpoint);
     line.opts.mountpoint = nullptr;

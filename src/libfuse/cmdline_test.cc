@@ -122,6 +122,12 @@ TEST(Cmdline, Mountpoint_ThatIsADescriptorStays) {
   EXPECT_STREQ(parsed.opts.mountpoint, "/dev/fd/77");
 }
 
+TEST(Cmdline, Mountpoint_ThatOnlyLooksLikeADescriptorIsAnError) {
+  const CapturedLog log;
+  for (const char* path : {"/dev/fd/7x", "/dev/fd/x", "/dev/fd/-1"})
+    EXPECT_EQ(Parsed({"prog", path}).result, -1);
+}
+
 TEST(Cmdline, Mountpoint_MissingOrSecondIsAnError) {
   const CapturedLog log;
 
@@ -140,6 +146,17 @@ TEST(Cmdline, Mountpoint_MissingOrSecondIsAnError) {
 TEST(Cmdline, Socket_NeedsNoMountpoint) {
   const Parsed path({"prog", "--socket-path=/run/x.sock", "--thread-pool-size=4", "-ofsname=x"});
   const Parsed descriptor({"prog", "--fd=3", "-ofsname=x"});
+
+  EXPECT_STREQ(path.opts.mountpoint, "");
+  EXPECT_THAT(path.left(),
+              ElementsAre("prog", "-o", "fsname=x", "--socket-path=/run/x.sock", "--thread-pool-size=4"));
+  EXPECT_STREQ(descriptor.opts.mountpoint, "");
+  EXPECT_THAT(descriptor.left(), ElementsAre("prog", "-o", "fsname=x", "--fd=3"));
+}
+
+TEST(Cmdline, Socket_ValuesMayStandApart) {
+  const Parsed path({"prog", "--socket-path", "/run/x.sock", "--thread-pool-size", "4", "-ofsname=x"});
+  const Parsed descriptor({"prog", "--fd", "3", "-ofsname=x"});
 
   EXPECT_STREQ(path.opts.mountpoint, "");
   EXPECT_THAT(path.left(),

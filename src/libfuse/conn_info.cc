@@ -109,8 +109,8 @@ std::expected<void, std::string> accept_connection(fuse_conn_info& conn, const f
   conn.want = static_cast<unsigned>(*all);
   conn.max_write = std::clamp(conn.max_write, kLeastWrite, kMaxWrite);
   conn.max_background = std::min(conn.max_background, 0xffffU);
-  if (conn.congestion_threshold == 0 || conn.congestion_threshold > conn.max_background)
-    conn.congestion_threshold = conn.max_background * 3 / 4;
+  if (conn.congestion_threshold == 0) conn.congestion_threshold = conn.max_background * 3 / 4;
+  conn.congestion_threshold = std::min(conn.congestion_threshold, conn.max_background);
   negotiation.max_write = conn.max_write;
   negotiation.max_readahead = std::min<std::uint32_t>(conn.max_readahead, negotiation.max_readahead);
   negotiation.max_background = static_cast<std::uint16_t>(conn.max_background);

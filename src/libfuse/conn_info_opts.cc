@@ -5,13 +5,16 @@
 
 #include "fuse3/fuse_common.h"
 
-// A number is given when its `set_` is not 0; a capability is switched on by 1, off by 0, and left alone by
-// kUntouched.
+// A number is given when its `set_` is not 0. Most capabilities have a switch to turn them on and one to turn
+// them off, which wins; those of readdirplus are 1, 0, or kUntouched.
 struct fuse_conn_info_opts {
   unsigned max_write, max_readahead, max_background, congestion_threshold, time_gran;
   int set_max_write, set_max_readahead, set_max_background, set_congestion_threshold, set_time_gran;
-  int async_read, atomic_o_trunc, remote_posix_lock, remote_flock, splice_write, splice_move, splice_read;
-  int auto_inval_data, readdirplus, readdirplus_auto, async_dio, writeback_cache;
+  int async_read, atomic_o_trunc, splice_write, splice_move, splice_read;
+  int auto_inval_data, async_dio, writeback_cache;
+  int sync_read, no_remote_posix_lock, no_remote_flock, no_splice_write, no_splice_move, no_splice_read;
+  int no_auto_inval_data, no_async_dio, no_writeback_cache;
+  int readdirplus, readdirplus_auto;
 };
 
 namespace {
@@ -30,53 +33,61 @@ const fuse_opt kRows[] = {
     NUMBER(congestion_threshold),
     NUMBER(time_gran),
     SWITCH("async_read", async_read, 1),
-    SWITCH("sync_read", async_read, 0),
+    SWITCH("sync_read", sync_read, 1),
     SWITCH("atomic_o_trunc", atomic_o_trunc, 1),
-    SWITCH("no_remote_lock", remote_posix_lock, 0),
-    SWITCH("no_remote_lock", remote_flock, 0),
-    SWITCH("no_remote_flock", remote_flock, 0),
-    SWITCH("no_remote_posix_lock", remote_posix_lock, 0),
+    SWITCH("no_remote_lock", no_remote_posix_lock, 1),
+    SWITCH("no_remote_lock", no_remote_flock, 1),
+    SWITCH("no_remote_flock", no_remote_flock, 1),
+    SWITCH("no_remote_posix_lock", no_remote_posix_lock, 1),
     SWITCH("splice_write", splice_write, 1),
-    SWITCH("no_splice_write", splice_write, 0),
+    SWITCH("no_splice_write", no_splice_write, 1),
     SWITCH("splice_move", splice_move, 1),
-    SWITCH("no_splice_move", splice_move, 0),
+    SWITCH("no_splice_move", no_splice_move, 1),
     SWITCH("splice_read", splice_read, 1),
-    SWITCH("no_splice_read", splice_read, 0),
+    SWITCH("no_splice_read", no_splice_read, 1),
     SWITCH("auto_inval_data", auto_inval_data, 1),
-    SWITCH("no_auto_inval_data", auto_inval_data, 0),
+    SWITCH("no_auto_inval_data", no_auto_inval_data, 1),
     SWITCH("readdirplus=no", readdirplus, 0),
     SWITCH("readdirplus=yes", readdirplus, 1),
     SWITCH("readdirplus=yes", readdirplus_auto, 0),
     SWITCH("readdirplus=auto", readdirplus, 1),
     SWITCH("readdirplus=auto", readdirplus_auto, 1),
     SWITCH("async_dio", async_dio, 1),
-    SWITCH("no_async_dio", async_dio, 0),
+    SWITCH("no_async_dio", no_async_dio, 1),
     SWITCH("writeback_cache", writeback_cache, 1),
-    SWITCH("no_writeback_cache", writeback_cache, 0),
+    SWITCH("no_writeback_cache", no_writeback_cache, 1),
     FUSE_OPT_END,
 };
 
 #undef NUMBER
 #undef SWITCH
 
-// Which capability each switch is about.
+using Member = int fuse_conn_info_opts::*;
+using Opts = fuse_conn_info_opts;
+
+// What turns a capability on, and what off; null: nothing.
 constexpr struct {
-  int fuse_conn_info_opts::* member;
+  Member on;
+  Member off;
   unsigned capability;
 } kCapabilities[] = {
-    {&fuse_conn_info_opts::async_read, FUSE_CAP_ASYNC_READ},
-    {&fuse_conn_info_opts::atomic_o_trunc, FUSE_CAP_ATOMIC_O_TRUNC},
-    {&fuse_conn_info_opts::remote_posix_lock, FUSE_CAP_POSIX_LOCKS},
-    {&fuse_conn_info_opts::remote_flock, FUSE_CAP_FLOCK_LOCKS},
-    {&fuse_conn_info_opts::splice_write, FUSE_CAP_SPLICE_WRITE},
-    {&fuse_conn_info_opts::splice_move, FUSE_CAP_SPLICE_MOVE},
-    {&fuse_conn_info_opts::splice_read, FUSE_CAP_SPLICE_READ},
-    {&fuse_conn_info_opts::auto_inval_data, FUSE_CAP_AUTO_INVAL_DATA},
-    {&fuse_conn_info_opts::readdirplus, FUSE_CAP_READDIRPLUS},
-    {&fuse_conn_info_opts::readdirplus_auto, FUSE_CAP_READDIRPLUS_AUTO},
-    {&fuse_conn_info_opts::async_dio, FUSE_CAP_ASYNC_DIO},
-    {&fuse_conn_info_opts::writeback_cache, FUSE_CAP_WRITEBACK_CACHE},
+    {&Opts::async_read, &Opts::sync_read, FUSE_CAP_ASYNC_READ},
+    {&Opts::atomic_o_trunc, nullptr, FUSE_CAP_ATOMIC_O_TRUNC},
+    {nullptr, &Opts::no_remote_posix_lock, FUSE_CAP_POSIX_LOCKS},
+    {nullptr, &Opts::no_remote_flock, FUSE_CAP_FLOCK_LOCKS},
+    {&Opts::splice_write, &Opts::no_splice_write, FUSE_CAP_SPLICE_WRITE},
+    {&Opts::splice_move, &Opts::no_splice_move, FUSE_CAP_SPLICE_MOVE},
+    {&Opts::splice_read, &Opts::no_splice_read, FUSE_CAP_SPLICE_READ},
+    {&Opts::auto_inval_data, &Opts::no_auto_inval_data, FUSE_CAP_AUTO_INVAL_DATA},
+    {&Opts::async_dio, &Opts::no_async_dio, FUSE_CAP_ASYNC_DIO},
+    {&Opts::writeback_cache, &Opts::no_writeback_cache, FUSE_CAP_WRITEBACK_CACHE},
 };
+
+// `want` and the low half of `want_ext` say the same, whichever the file system goes on to use.
+void turn(fuse_conn_info& conn, unsigned capability, bool on) {
+  conn.want = on ? conn.want | capability : conn.want & ~capability;
+  conn.want_ext = on ? conn.want_ext | capability : conn.want_ext & ~uint64_t{capability};
+}
 
 void apply_numbers(const fuse_conn_info_opts& opts, fuse_conn_info& conn) {
   if (opts.set_max_write) conn.max_write = opts.max_write;
@@ -97,7 +108,8 @@ fuse_conn_info_opts* fuse_parse_conn_info_opts(fuse_args* args) {
     fuse_log(FUSE_LOG_ERR, "fuse: out of memory while parsing options\n");
     return nullptr;
   }
-  for (const auto& [member, capability] : kCapabilities) opts->*member = kUntouched;
+  opts->readdirplus = kUntouched;
+  opts->readdirplus_auto = kUntouched;
   if (fuse_opt_parse(args, opts, kRows, nullptr) != 0) {
     std::free(opts);
     return nullptr;
@@ -107,17 +119,13 @@ fuse_conn_info_opts* fuse_parse_conn_info_opts(fuse_args* args) {
 
 void fuse_apply_conn_info_opts(fuse_conn_info_opts* opts, fuse_conn_info* conn) {
   apply_numbers(*opts, *conn);
-  // `want` and the low half of `want_ext` say the same, whichever the file system goes on to use.
-  for (const auto& [member, capability] : kCapabilities) {
-    if (opts->*member == kUntouched) continue;
-    if (opts->*member != 0) {
-      conn->want |= capability;
-      conn->want_ext |= capability;
-    } else {
-      conn->want &= ~capability;
-      conn->want_ext &= ~uint64_t{capability};
-    }
+  for (const auto& [on, off, capability] : kCapabilities) {
+    if (on != nullptr && opts->*on != 0) turn(*conn, capability, true);
+    if (off != nullptr && opts->*off != 0) turn(*conn, capability, false);
   }
+  if (opts->readdirplus != kUntouched) turn(*conn, FUSE_CAP_READDIRPLUS, opts->readdirplus != 0);
+  if (opts->readdirplus_auto != kUntouched)
+    turn(*conn, FUSE_CAP_READDIRPLUS_AUTO, opts->readdirplus_auto != 0);
 }
 
 }  // extern "C"

@@ -106,6 +106,12 @@ TEST(ConnInfoOpts, Switches_ClearTheirCapability) {
   EXPECT_EQ(~wanted("readdirplus=yes", ~0U), unsigned{FUSE_CAP_READDIRPLUS_AUTO});
 }
 
+TEST(ConnInfoOpts, SwitchOff_Wins_WhereverItStands) {
+  EXPECT_EQ(wanted("sync_read,async_read", ~0U), ~unsigned{FUSE_CAP_ASYNC_READ});
+  EXPECT_EQ(wanted("splice_read,no_splice_read", 0), 0U);
+  EXPECT_EQ(wanted("no_writeback_cache,writeback_cache", 0), 0U);
+}
+
 TEST(ConnInfoOpts, UnknownOptions_Stay) {
   fuse_args args = FUSE_ARGS_INIT(0, nullptr);
   for (const char* argument : {"prog", "-o", "other,async_read,x=1", "-f"})

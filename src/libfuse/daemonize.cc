@@ -12,13 +12,20 @@ namespace {
 
 using fusewire::UniqueFd;
 
+// A copy that is no standard stream: these may have been closed, and are about to be replaced.
+UniqueFd above_streams(const UniqueFd& fd) {
+  return UniqueFd(fcntl(fd.get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+}
+
 // Standard streams become /dev/null. What a daemon prints afterwards must not reach a terminal that somebody
 // else uses.
 bool silence() {
-  const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  const UniqueFd opened(open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!opened) return false;
+  const UniqueFd null = above_streams(opened);  // each stream is a copy then, which stays
   if (!null) return false;
   for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
-    if (null.get() != stream && dup2(null.get(), stream) < 0) return false;
+    if (dup2(null.get(), stream) < 0) return false;
   return true;
 }
 
@@ -45,11 +52,14 @@ extern "C" int fuse_daemonize(int foreground) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return failed("pipe");
   UniqueFd ready(ends[0]);
-  const UniqueFd tell(ends[1]);
+  UniqueFd first_tell(ends[1]);
+  UniqueFd tell = above_streams(first_tell);
+  if (!tell) return failed("pipe");
+  first_tell.reset();
   const pid_t pid = fork();
   if (pid < 0) return failed("fork");
   if (pid > 0) {
-    ::close(ends[1]);  // so that a child that fails is noticed; the process ends here, owners or not
+    tell.reset();  // so that a child that fails is noticed
     wait_for_child(ready.get());
   }
   ready.reset();

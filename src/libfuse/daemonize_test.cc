@@ -70,6 +70,18 @@ TEST(Daemonize, Background_DetachesFromTheCaller) {
   EXPECT_TRUE(report.streams_are_null);
 }
 
+TEST(Daemonize, Background_WithoutStandardStreams) {
+  const pid_t child = fork();
+  if (child == 0) {
+    for (const int stream : {0, 1, 2}) close(stream);
+    const int result = fuse_daemonize(0);
+    _exit(result == 0 && is_null_device(0) && is_null_device(1) && is_null_device(2) ? 0 : 3);
+  }
+  int status = -1;
+  EXPECT_EQ(waitpid(child, &status, 0), child);  // of the one whose child went to the background
+  EXPECT_EQ(status, 0);
+}
+
 TEST(Daemonize, Foreground_OnlyChangesDirectory) {
   int status = -1;
 

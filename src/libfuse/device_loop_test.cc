@@ -5,8 +5,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <condition_variable>
+#include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <string>
@@ -196,7 +200,31 @@ TEST_F(DeviceLoop, RequestThatIsAnsweredAfterUnmounting_HarmsNobody) {
   client.join();
   EXPECT_EQ(error, ECONNABORTED);
   EXPECT_FALSE(state.destroyed);
-  fuse_reply_err(req, EPERM);
+  EXPECT_NE(fuse_reply_err(req, EPERM), 0);  // nobody gets it
+}
+
+// A loop of the program's own, which looks at a flag that its signal handler sets.
+TEST_F(DeviceLoop, ReceiveBuf_ReturnsWhenASignalComes) {
+  struct sigaction action{}, before{};
+  action.sa_handler = [](int) {};  // without SA_RESTART
+  ASSERT_EQ(sigaction(SIGUSR1, &action, &before), 0);
+  fuse_buf first{}, second{};
+  ASSERT_GT(fuse_session_receive_buf(session_.get(), &first), 0);  // INIT
+  std::atomic<bool> returned{false};
+  const pthread_t receiver = pthread_self();
+  std::thread sender([&] {
+    while (!returned.load()) {
+      pthread_kill(receiver, SIGUSR1);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  });
+  EXPECT_EQ(fuse_session_receive_buf(session_.get(), &second), -EINTR);
+  returned.store(true);
+  sender.join();
+  sigaction(SIGUSR1, &before, nullptr);
+  fuse_session_process_buf(session_.get(), &first);
+  std::free(first.mem);
+  std::free(second.mem);
 }
 
 }  // namespace

@@ -20,10 +20,10 @@ using namespace fusewire::libfuse;
 
 namespace {
 
-// Until there is a message, or the session ends.
-void wait_for_message(const fuse_session& session, int fd) {
+// Until there is a message, or the session ends; false when it does not know: a signal came, say.
+bool wait_for_message(const fuse_session& session, int fd) {
   std::array<pollfd, 2> watched{pollfd{fd, POLLIN, 0}, pollfd{session.end_event(), POLLIN, 0}};
-  poll(watched.data(), watched.size(), -1);
+  return poll(watched.data(), watched.size(), -1) > 0;
 }
 
 // What a read that failed means: 0 the session is over, else -errno.
@@ -42,7 +42,10 @@ int receive(fuse_session& session, std::span<std::byte> room) {
   const int fd = session.channel.fd();
   while (!session.ended()) {
     // A program's function may wait, and then nothing would wake it at the end.
-    wait_for_message(session, fd);
+    if (!wait_for_message(session, fd)) {
+      if (errno == EINTR) continue;
+      return ended_by(session, errno);
+    }
     if (session.ended()) break;
     const auto size = session.channel.read(fd, room);
     if (size && *size < sizeof(fuse_in_header)) return *size == 0 ? 0 : -EIO;
@@ -152,7 +155,8 @@ int fuse_session_receive_buf(struct fuse_session* se, struct fuse_buf* buf) {
   }
   buf->flags = static_cast<fuse_buf_flags>(0);
   // A program that made the descriptor non-blocking waits by itself.
-  if ((fcntl(fd, F_GETFL) & O_NONBLOCK) == 0) wait_for_message(*se, fd);
+  const bool waits = (fcntl(fd, F_GETFL) & O_NONBLOCK) == 0;
+  if (waits && !wait_for_message(*se, fd)) return -errno;
   if (se->ended()) return 0;
   const auto size = se->channel.read(fd, {static_cast<std::byte*>(buf->mem), fuse_session::kMessageSize});
   if (!size) return size.error().value == ENOENT ? -EINTR : ended_by(*se, size.error().value);

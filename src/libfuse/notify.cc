@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <exception>
 #include <memory>
 #include <string_view>
 #include <vector>
@@ -70,7 +71,7 @@ int fuse_lowlevel_notify_delete(struct fuse_session* se, fuse_ino_t parent, fuse
 }
 
 int fuse_lowlevel_notify_store(struct fuse_session* se, fuse_ino_t ino, off_t offset,
-                               struct fuse_bufvec* bufv, enum fuse_buf_copy_flags flags) {
+                               struct fuse_bufvec* bufv, enum fuse_buf_copy_flags flags) try {
   if (se == nullptr || offset < 0) return -EINVAL;
   std::vector<std::byte> data(fuse_buf_size(bufv));
   fuse_bufvec to = FUSE_BUFVEC_INIT(data.size());
@@ -80,6 +81,8 @@ int fuse_lowlevel_notify_store(struct fuse_session* se, fuse_ino_t ino, off_t of
   const std::span<const std::byte> stored = std::span(data).first(static_cast<std::size_t>(copied));
   return notify(
       se, [&](Notifier& n) { return n.store(NodeId{ino}, static_cast<std::uint64_t>(offset), stored); });
+} catch (const std::exception&) {  // bad_alloc, or length_error
+  return -ENOMEM;
 }
 
 int fuse_lowlevel_notify_retrieve(struct fuse_session* se, fuse_ino_t ino, size_t size, off_t offset,
@@ -98,11 +101,13 @@ int fuse_lowlevel_notify_increment_epoch(struct fuse_session* se) {
   return notify(se, [](Notifier& n) { return n.inc_epoch(); });
 }
 
-int fuse_lowlevel_notify_prune(struct fuse_session* se, fuse_ino_t* nodeids, uint32_t count) {
+int fuse_lowlevel_notify_prune(struct fuse_session* se, fuse_ino_t* nodeids, uint32_t count) try {
   std::vector<NodeId> nodes;
   nodes.reserve(count);
   for (uint32_t i = 0; i < count; ++i) nodes.emplace_back(nodeids[i]);
   return notify(se, [&](Notifier& n) { return n.prune(nodes); });
+} catch (const std::exception&) {
+  return -ENOMEM;
 }
 
 }  // extern "C"

@@ -40,7 +40,7 @@ int own(fuse_args* args) {
 
 int append_to_list(char** list, std::string_view option) {
   const std::size_t old_size = *list != nullptr ? std::strlen(*list) : 0;
-  const std::size_t comma = *list != nullptr ? 1 : 0;
+  const std::size_t comma = old_size != 0 ? 1 : 0;
   auto* grown = static_cast<char*>(std::realloc(*list, old_size + comma + option.size() + 1));
   if (grown == nullptr) return out_of_memory();
   if (comma != 0) grown[old_size] = ',';
@@ -184,16 +184,18 @@ int Parser::option(const char* text, bool in_list) {
   Match match;
   const fuse_opt* row = find(rows_, text, match);
   if (row == nullptr) return call(text, FUSE_OPT_KEY_OPT, in_list);
-  // "-x VALUE": the value is taken once, for all rows that match.
+  // "-x VALUE": the value is taken once, for all rows that want one. A row "-x" beside them is carried out,
+  // too.
   std::string joined;
-  if (match.value_apart && text[match.value_at] == '\0') {
-    const char* value = following(text);
-    if (value == nullptr) return -1;
-    joined = std::string(text) + value;
-    text = joined.c_str();
+  for (; row != nullptr; row = find(row + 1, text, match)) {
+    const bool wants_value = match.value_apart && text[match.value_at] == '\0';
+    if (wants_value && joined.empty()) {
+      const char* value = following(text);
+      if (value == nullptr) return -1;
+      joined = std::string(text) + value;
+    }
+    if (carry_out(*row, match, wants_value ? joined.c_str() : text, in_list) != 0) return -1;
   }
-  for (; row != nullptr; row = find(row + 1, text, match))
-    if (carry_out(*row, match, text, in_list) != 0) return -1;
   return 0;
 }
 

@@ -150,6 +150,23 @@ TEST(Opt, ValueApart_JoinedOrNextArgument) {
   EXPECT_STREQ(values.text, "-x");
 }
 
+TEST(Opt, ValueApart_BesideASwitchOfThatName_InAnyOrder) {
+  const fuse_opt switch_first[] = {
+      {"-e", offsetof(Values, flag), 7}, {"-e %s", offsetof(Values, text), 0}, FUSE_OPT_END};
+  const fuse_opt value_first[] = {
+      {"-e %s", offsetof(Values, text), 0}, {"-e", offsetof(Values, flag), 7}, FUSE_OPT_END};
+  for (const fuse_opt* rows : {switch_first, value_first}) {
+    Args in{"prog", "-e", "two"};
+    Values values;
+
+    ASSERT_EQ(fuse_opt_parse(&in.args, &values, rows, nullptr), 0);
+
+    EXPECT_EQ(values.flag, 7);
+    EXPECT_STREQ(values.text, "two");
+    EXPECT_THAT(in.list(), ElementsAre("prog"));
+  }
+}
+
 TEST(Opt, ValueApart_MissingIsAnError) {
   const fuse_opt rows[] = {{"-n %u", offsetof(Values, number), 0}, FUSE_OPT_END};
   Args option{"prog", "-n"};
@@ -275,6 +292,15 @@ TEST(Opt, AddOpt_MakesALists) {
   EXPECT_EQ(fuse_opt_add_opt_escaped(&list, R"(d,\e)"), 0);
 
   EXPECT_STREQ(list, R"(a,b,c,d\,\\e)");
+  std::free(list);
+}
+
+TEST(Opt, AddOpt_ToAnEmptyList_NeedsNoComma) {
+  char* list = strdup("");
+
+  EXPECT_EQ(fuse_opt_add_opt(&list, "a"), 0);
+
+  EXPECT_STREQ(list, "a");
   std::free(list);
 }
 

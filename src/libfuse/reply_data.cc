@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
-#include <new>
+#include <exception>
 #include <vector>
 
 #include "libfuse/reply.h"
@@ -51,7 +51,7 @@ int answer_copied(fuse_req_t req, fuse_bufvec* from, fuse_buf_copy_flags flags) 
   std::vector<std::byte> memory;
   try {
     memory.resize(size);
-  } catch (const std::bad_alloc&) {
+  } catch (const std::exception&) {  // bad_alloc, or length_error
     return answer_error(req, ENOMEM);
   }
   fuse_bufvec to = FUSE_BUFVEC_INIT(size);
@@ -99,9 +99,13 @@ int fuse_reply_iov(fuse_req_t req, const struct iovec* iov, int count) {
   const std::span<const iovec> parts(iov, static_cast<std::size_t>(std::max(count, 0)));
   if (!hands_out_nodes(req)) return answer(req, parts);
   std::vector<std::byte> all;
-  for (const iovec& part : parts) {
-    const auto* bytes = static_cast<const std::byte*>(part.iov_base);
-    all.insert(all.end(), bytes, bytes + part.iov_len);
+  try {
+    for (const iovec& part : parts) {
+      const auto* bytes = static_cast<const std::byte*>(part.iov_base);
+      all.insert(all.end(), bytes, bytes + part.iov_len);
+    }
+  } catch (const std::exception&) {
+    return answer_error(req, ENOMEM);
   }
   return answer_entries(req, all);
 }

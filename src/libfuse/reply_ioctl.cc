@@ -1,6 +1,8 @@
 // fuse_reply_ioctl and its kin.
 
 #include <array>
+#include <cerrno>
+#include <exception>
 #include <vector>
 
 #include "libfuse/reply.h"
@@ -49,7 +51,12 @@ int fuse_reply_ioctl(fuse_req_t req, int result, const void* buf, size_t size) {
 
 int fuse_reply_ioctl_iov(fuse_req_t req, int result, const struct iovec* iov, int count) {
   fuse_ioctl_out out{.result = result, .flags = 0, .in_iovs = 0, .out_iovs = 0};
-  std::vector<iovec> body{{&out, sizeof out}};
-  if (count > 0) body.insert(body.end(), iov, iov + count);
+  std::vector<iovec> body;
+  try {
+    body.push_back({&out, sizeof out});
+    if (count > 0) body.insert(body.end(), iov, iov + count);
+  } catch (const std::exception&) {
+    return answer_error(req, ENOMEM);
+  }
   return answer(req, body);
 }

@@ -5,6 +5,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 
@@ -60,6 +62,19 @@ TEST(Reply, Data_FromAFileRange) {
       },
       4096, 3);
   EXPECT_EQ(answer.text(), "3456");
+}
+
+TEST(Reply, Data_LongerThanAnyMemory_IsENOMEM) {
+  const Answer answer = read_with([](fuse_req_t req) {
+    auto* data = static_cast<fuse_bufvec*>(std::calloc(1, sizeof(fuse_bufvec) + sizeof(fuse_buf)));
+    data->count = 2;
+    data->buf[0].size = SIZE_MAX / 2;
+    data->buf[1].size = 1;
+    EXPECT_EQ(fuse_lowlevel_notify_store(&req->session, 1, 0, data, fuse_buf_copy_flags{}), -ENOMEM);
+    fuse_reply_data(req, data, fuse_buf_copy_flags{});
+    std::free(data);
+  });
+  EXPECT_EQ(answer.error, ENOMEM);
 }
 
 TEST(Reply, Data_PastTheEndOfTheFile_IsShort) {
@@ -185,6 +200,15 @@ TEST(Init, ReplyCarriesWhatTheFileSystemSet) {
   EXPECT_EQ(out.max_background, 20);
   EXPECT_EQ(out.congestion_threshold, 15);
   EXPECT_EQ(out.time_gran, 1000U);
+}
+
+TEST(Init, CongestionThresholdAboveTheMaximum_IsTheMaximum) {
+  Operations ops{};
+  ops.init = [](void*, fuse_conn_info* conn) {
+    conn->max_background = 20;
+    conn->congestion_threshold = 40;
+  };
+  EXPECT_EQ(CFileSystem(ops).init().as<fuse_init_out>().congestion_threshold, 20);
 }
 
 TEST(Init, WishThatTheKernelDoesNotOffer_IsEPROTOAndEndsTheSession) {

@@ -40,38 +40,64 @@ bool fuse_req::interrupted() {
 }
 
 void fuse_req::set_interrupt_function(fuse_interrupt_func_t function, void* data) {
-  const std::lock_guard lock(mutex_);
-  interrupt_function_ = function;
-  interrupt_data_ = data;
-  if (function == nullptr || !reply_) return;
-  if (watched_) {
-    if (interrupted_) function(this, data);
+  // Waits for a call of the last function.
+  const std::lock_guard calling(call_mutex_);
+  bool late = false;
+  {
+    const std::lock_guard lock(mutex_);
+    interrupt_function_ = function;
+    interrupt_data_ = data;
+    late = reply_ && watched_ && interrupted_;
+  }
+  if (function == nullptr) return;
+  if (late) {
+    function(this, data);
   } else {
     watch();
   }
 }
 
 void fuse_req::watch() {
-  const std::lock_guard lock(mutex_);
-  if (!reply_ || watched_) return;
-  watched_ = true;
-  ref();
-  // Counted by hand in a shared pointer, because std::function must be copyable.
-  const std::shared_ptr<fuse_req> self(this, [](fuse_req* request) { request->unref(); });
-  reply_->set_interrupt_handler([self](InterruptReason reason) { self->on_interrupt(reason); });
+  std::optional<InterruptReason> already;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!reply_ || watched_) return;
+    watched_ = true;
+    ref();
+    // Counted by hand in a shared pointer, because std::function must be copyable.
+    const std::shared_ptr<fuse_req> self(this, [](fuse_req* request) { request->unref(); });
+    // One that comes at once, from this thread, comes again without the lock.
+    installing_ = &already;
+    reply_->set_interrupt_handler([self](InterruptReason reason) { self->on_interrupt(reason); });
+    installing_ = nullptr;
+  }
+  if (already) on_interrupt(*already);
 }
 
 void fuse_req::on_interrupt(InterruptReason reason) {
   if (reason == InterruptReason::interrupted && session.conn.no_interrupt != 0) return;
-  const std::lock_guard lock(mutex_);
-  interrupted_ = true;
-  if (!reply_) return;
+  {
+    const std::lock_guard lock(mutex_);
+    if (installing_ != nullptr) {
+      *installing_ = reason;
+      return;
+    }
+  }
+  const std::lock_guard calling(call_mutex_);
+  fuse_interrupt_func_t function = nullptr;
+  void* data = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    interrupted_ = true;
+    if (!reply_) return;
+    function = interrupt_function_;
+    data = interrupt_data_;
+  }
+  // Without the state's lock: it may wait for a lock of the program's whose holder is replying.
   // The function may reply, and so free what it was given; the handler's reference keeps this object.
-  if (interrupt_function_ != nullptr) interrupt_function_(this, interrupt_data_);
-  if (reason != InterruptReason::stopping || !reply_) return;
-  fusewire::RawReply reply = std::move(*reply_);
-  reply_.reset();
-  std::move(reply).error_code(EINTR);
+  if (function != nullptr) function(this, data);
+  if (reason != InterruptReason::stopping) return;
+  if (auto reply = take_reply()) std::move(*reply).error_code(EINTR);
 }
 
 namespace {

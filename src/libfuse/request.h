@@ -62,12 +62,15 @@ struct fuse_req {
   void on_interrupt(fusewire::InterruptReason reason);
 
   std::atomic<unsigned> references_{1};
-  // Recursive: an interrupt function may reply.
+  // Held while an interrupt function runs. Recursive: the function may set another one. Comes before mutex_.
+  std::recursive_mutex call_mutex_;
+  // For what follows. Recursive: a handler that is called while it is installed says so.
   std::recursive_mutex mutex_;
   std::optional<fusewire::RawReply> reply_;
   std::optional<fusewire::ReplyNone> none_;
   bool interrupted_ = false;
   bool watched_ = false;
+  std::optional<fusewire::InterruptReason>* installing_ = nullptr;  // not null: where to leave the reason
   fuse_interrupt_func_t interrupt_function_ = nullptr;
   void* interrupt_data_ = nullptr;
 };

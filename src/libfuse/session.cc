@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 #include <new>
 #include <string_view>
@@ -141,14 +140,11 @@ int fuse_session::use_device(devfuse::Channel made) {
   return 0;
 }
 
-int fuse_session::adopt_mount(const std::string& number) {
-  int fd = -1;
-  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), fd);
-  if (error != std::errc() || end != number.data() + number.size() || fd < 0)
-    return failed("bad descriptor: /dev/fd/" + number);
-  if (!devfuse::Channel::is_device(fd)) return failed("/dev/fd/" + number + " is not an open /dev/fuse");
+int fuse_session::adopt_mount(int fd) {
+  const std::string name = "/dev/fd/" + std::to_string(fd);
+  if (!devfuse::Channel::is_device(fd)) return failed(name + " is not an open /dev/fuse");
   auto adopted = devfuse::Channel::adopt(UniqueFd(fd));
-  if (!adopted) return failed("/dev/fd/" + number + ": " + to_string(adopted.error()));
+  if (!adopted) return failed(name + ": " + to_string(adopted.error()));
   return use_device(*std::move(adopted));
 }
 
@@ -161,9 +157,7 @@ int fuse_session::mount(const char* mountpoint) {
     return 0;
   }
   if (mountpoint == nullptr) return failed("no mount point");
-  static constexpr std::string_view kInherited = "/dev/fd/";
-  const std::string_view path = mountpoint;
-  if (path.starts_with(kInherited)) return adopt_mount(std::string(path.substr(kInherited.size())));
+  if (const auto fd = devfuse::inherited_descriptor(mountpoint)) return adopt_mount(*fd);
   auto made = devfuse::Mount::create(mountpoint, options.mount);
   if (!made) return failed(made.error());
   mounted.emplace(std::move(made->mount));

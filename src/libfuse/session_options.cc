@@ -68,6 +68,10 @@ std::expected<SessionOptions, std::string> parse_session_options(const fuse_args
     Done done;
     if (argument == "-d" || argument == "--debug") {
       options.debug = true;
+    } else if (argument == "-r") {
+      done = apply_list("ro", options);
+    } else if (argument == "-n") {
+      continue;  // mount(8)'s: no line in /etc/mtab, which is none of a program's any more
     } else if (argument == "--") {
       continue;
     } else if (argument.starts_with("-o")) {

@@ -25,6 +25,10 @@ void end_session(int signal) {
   errno = saved_errno;
 }
 
+// A write to a pipe that nobody reads fails then. Not SIG_IGN, which programs that are run would inherit, and
+// which the program itself may have chosen.
+void do_nothing(int) {}
+
 // Says what happened, and lets it happen: the handler is gone by then (SA_RESETHAND).
 void report_failure(int signal) {
   const char* name = sigabbrev_np(signal);
@@ -66,7 +70,7 @@ extern "C" {
 int fuse_set_signal_handlers(struct fuse_session* se) {
   for (const int signal : kEnding)
     if (set_where_default(signal, end_session, 0) != 0) return -1;
-  if (set_where_default(SIGPIPE, SIG_IGN, 0) != 0) return -1;
+  if (set_where_default(SIGPIPE, do_nothing, SA_RESTART) != 0) return -1;
   target = se;
   return 0;
 }
@@ -84,7 +88,7 @@ void fuse_remove_signal_handlers(struct fuse_session* se) {
     fuse_log(FUSE_LOG_ERR, "fuse: the signal handlers are not this session's\n");
   }
   for (const int signal : kEnding) reset_if(signal, end_session);
-  reset_if(SIGPIPE, SIG_IGN);
+  reset_if(SIGPIPE, do_nothing);
   for (const int signal : kFailures) reset_if(signal, report_failure);
 }
 

@@ -98,6 +98,19 @@ TEST(Signals, DispositionOfTheProgram_Stays) {
   std::signal(SIGHUP, SIG_DFL);
 }
 
+TEST(Signals, Sigpipe_IsNotIgnoredForProgramsThatAreRun_ButStaysSoForWhoIgnoresIt) {
+  const Session session = make_session();
+  ASSERT_EQ(fuse_set_signal_handlers(session.get()), 0);
+  EXPECT_NE(disposition(SIGPIPE).sa_handler, SIG_IGN);
+  fuse_remove_signal_handlers(session.get());
+
+  std::signal(SIGPIPE, SIG_IGN);
+  ASSERT_EQ(fuse_set_signal_handlers(session.get()), 0);
+  fuse_remove_signal_handlers(session.get());
+  EXPECT_EQ(disposition(SIGPIPE).sa_handler, SIG_IGN);
+  std::signal(SIGPIPE, SIG_DFL);
+}
+
 TEST(Signals, RemoveForAnotherSession_IsReported) {
   const Session session = make_session();
   const Session other = make_session();

@@ -4,12 +4,12 @@
 #pragma once
 
 #include <cstdlib>
+#include <string_view>
 
 namespace fusewire::libfuse {
 
-inline constexpr const char* kSocketPathTemplate = "--socket-path=%s";
-inline constexpr const char* kSocketFdTemplate = "--fd=%d";
-inline constexpr const char* kThreadPoolTemplate = "--thread-pool-size=%u";
+// Each has a value: "--fd=5" or "--fd 5".
+inline constexpr std::string_view kSocketOptions[] = {"--socket-path", "--fd", "--thread-pool-size"};
 
 // The path in FUSEWIRE_SOCKET; NULL if it is not set, or empty.
 inline const char* socket_from_environment() {

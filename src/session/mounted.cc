@@ -3,10 +3,8 @@
 #include <poll.h>
 #include <signal.h>
 
-#include <charconv>
 #include <condition_variable>
 #include <mutex>
-#include <string_view>
 #include <system_error>
 #include <thread>
 
@@ -28,17 +26,6 @@ using devfuse::Mount;
 using devfuse::Server;
 using session::limited;
 using session::StopEvent;
-
-// N of /dev/fd/N.
-std::optional<int> descriptor_of(std::string_view mountpoint) {
-  constexpr std::string_view kPrefix = "/dev/fd/";
-  if (!mountpoint.starts_with(kPrefix)) return std::nullopt;
-  mountpoint.remove_prefix(kPrefix.size());
-  int fd = -1;
-  const auto [end, error] = std::from_chars(mountpoint.data(), mountpoint.data() + mountpoint.size(), fd);
-  if (error != std::errc() || end != mountpoint.data() + mountpoint.size() || fd < 0) return std::nullopt;
-  return fd;
-}
 
 // How often the end tells handlers that still wait for something.
 constexpr std::chrono::milliseconds kBetweenReminders{10};
@@ -85,7 +72,7 @@ class MountedSession final : public Session {
 
   std::expected<void, std::string> mount(const std::string& mountpoint, const devfuse::MountOptions& options,
                                          const devfuse::ServerOptions& server) {
-    if (const auto fd = descriptor_of(mountpoint)) {
+    if (const auto fd = devfuse::inherited_descriptor(mountpoint)) {
       if (!Channel::is_device(*fd))
         return std::unexpected(fmt::format("{} is not an open /dev/fuse", mountpoint));
       auto adopted = Channel::adopt(UniqueFd(*fd));

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -189,6 +190,30 @@ TEST_F(MountedEndTest, WhatTheKernelLacks_IsNamed) {
 }
 
 // fusermount3 mounts then, and INIT comes to run().
+// As a program does that goes to the background once it is mounted.
+TEST_F(MountedEndTest, ForkBetweenMountAndRun_TheChildServes) {
+  for (const char* options : {"", "io_uring"}) {
+    auto mounted = Session::mount(fs_, folder_, {.options = options});
+    if (!mounted) GTEST_SKIP() << "nothing can be mounted";
+    const pid_t child = fork();
+    if (child == 0) {
+      alarm(30);
+      Session& session = **mounted;
+      std::thread client([&session, path = folder_ + "/file"] {
+        struct stat status{};
+        if (stat(path.c_str(), &status) != 0) _exit(2);
+        session.stop();
+      });
+      const bool ended = session.run().has_value();
+      client.join();
+      _exit(ended ? 0 : 1);
+    }
+    int status = -1;
+    EXPECT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0) << options;
+  }
+}
+
 TEST_F(MountedEndTest, RefusalAfterMounting_EndsRun) {
   fs_.on_init = [](Negotiation&) { return fail(EDQUOT); };
   if (!begin({.options = "auto_unmount"})) GTEST_SKIP() << "nothing can be mounted by fusermount3";
