@@ -162,10 +162,14 @@ TEST_F(MountedEndTest, GraceForEver_WaitsForTheLastAnswer) {
 }
 
 TEST_F(MountedEndTest, MethodThatThrows_GivesAnError_AndTheSessionGoesOn) {
-  fs_.on_getattr = [](const Call<op::Getattr>&) { throw std::runtime_error("nothing is right"); };
+  std::atomic<bool> throws{true};
+  fs_.on_getattr = [&throws](Call<op::Getattr> call) {
+    if (throws) throw std::runtime_error("nothing is right");
+    std::move(call.reply).ok(AttrAnswer{.attr = OneFileFs::attributes(kFile), .attr_valid = 0s});
+  };
   if (!begin({})) GTEST_SKIP() << "nothing can be mounted";
   EXPECT_NE(stat_file().get(), 0);
-  fs_.on_getattr = nullptr;
+  throws = false;
   EXPECT_EQ(stat_file().get(), 0);
   EXPECT_EQ(stop(), "");
 }
