@@ -34,29 +34,40 @@ std::string path_of(std::string mountpoint) {
   return path + (slash == std::string::npos ? mountpoint : mountpoint.substr(slash + 1));
 }
 
+// The first entry of a folder of /proc for which `wanted` is true. Processes come and go meanwhile, and some
+// are other users': what cannot be seen is left out.
+template <class Wanted>
+std::optional<fs::path> find_entry(const fs::path& folder, const Wanted& wanted) {
+  std::error_code unseen;
+  fs::directory_iterator entry(folder, unseen);
+  for (; !unseen && entry != fs::directory_iterator(); entry.increment(unseen))
+    if (wanted(entry->path())) return entry->path();
+  return std::nullopt;
+}
+
 // Whether the process has the connection's /dev/fuse open.
 bool has_open(const fs::path& process, const std::string& line_of_connection) {
-  std::error_code unseen;  // another user's, or it has ended
-  for (const auto& descriptor : fs::directory_iterator(process / "fd", unseen)) {
-    if (fs::read_symlink(descriptor.path(), unseen) != "/dev/fuse") continue;
-    std::ifstream info(process / "fdinfo" / descriptor.path().filename());
+  const auto found = find_entry(process / "fd", [&](const fs::path& descriptor) {
+    std::error_code unseen;
+    if (fs::read_symlink(descriptor, unseen) != "/dev/fuse") return false;
+    std::ifstream info(process / "fdinfo" / descriptor.filename());
     for (std::string line; std::getline(info, line);)
       if (line == line_of_connection) return true;
-  }
-  return false;
+    return false;
+  });
+  return found.has_value();
 }
 
 // A process that has the connection open; none where the kernel does not say so (before Linux 6.16), or it is
 // another user's.
 std::optional<std::string> server_of(std::uint32_t connection) {
   const std::string line = fmt::format("fuse_connection:\t{}", connection);
-  std::error_code unseen;
-  for (const auto& process : fs::directory_iterator("/proc", unseen)) {
-    const std::string number = process.path().filename();
-    if (number.find_first_not_of("0123456789") == std::string::npos && has_open(process.path(), line))
-      return number;
-  }
-  return std::nullopt;
+  const auto found = find_entry("/proc", [&line](const fs::path& process) {
+    const std::string number = process.filename();
+    return number.find_first_not_of("0123456789") == std::string::npos && has_open(process, line);
+  });
+  if (!found) return std::nullopt;
+  return found->filename();
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "base/log.h"
 #include "fusewire/result.h"
 
 namespace fusewire::devfuse {
@@ -128,7 +129,8 @@ std::expected<Fusermounted, std::string> fusermount_mount(const std::string& mou
   UniqueFd fuse = receive_fd(ours.get());
   if (keeps && fuse) return Fusermounted{std::move(fuse), FusermountKeeper(*pid, std::move(ours))};
   if (auto done = finish(*pid); !done) {
-    if (fuse) (void)fusermount_unmount(mountpoint, true);
+    if (fuse)
+      if (const auto undone = fusermount_unmount(mountpoint, true); !undone) log::error("{}", undone.error());
     return std::unexpected(done.error());
   }
   if (!fuse) return std::unexpected("fusermount3 sent no descriptor");

@@ -102,7 +102,7 @@ int join_socket_options(fuse_args& args) {
     options = options && argument != "--";
     if (options && i + 1 < args.argc &&
         std::ranges::find(kSocketOptions, argument) != std::end(kSocketOptions))
-      argument = argument + "=" + args.argv[++i];
+      argument.append("=").append(args.argv[++i]);
     error = fuse_opt_add_arg(&joined, argument.c_str());
   }
   if (error != 0 || joined.argc == args.argc) {
