@@ -14,7 +14,7 @@
 
 #include "base/log.h"
 #include "devfuse/fusermount.h"
-#include "devfuse/mount_table.h"
+#include "devfuse/mountinfo.h"
 #include "fusewire/result.h"
 
 namespace fusewire::devfuse {

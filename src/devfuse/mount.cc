@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "devfuse/dead_mount.h"
 #include "devfuse/fusermount.h"
-#include "devfuse/mount_table.h"
+#include "devfuse/mountinfo.h"
 
 namespace fusewire::devfuse {
 namespace {

@@ -1,4 +1,4 @@
-#include "devfuse/mount_table.h"
+#include "devfuse/mountinfo.h"
 
 #include <fstream>
 #include <sstream>
