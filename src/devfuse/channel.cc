@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/fuse.h>
 #include <linux/major.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -26,6 +27,11 @@ Result<Channel> Channel::adopt(UniqueFd fd) {
   if (flags < 0 || fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) < 0) return fail_errno();
   if (fcntl(fd.get(), F_SETFD, FD_CLOEXEC) < 0) return fail_errno();
   return Channel(std::move(fd));
+}
+
+bool Channel::is_connected() const {
+  pollfd watched{fd_.get(), 0, 0};
+  return poll(&watched, 1, 0) == 0;  // POLLERR otherwise
 }
 
 Result<Channel> Channel::clone() const {

@@ -34,6 +34,9 @@ class Channel {
 
   int fd() const { return fd_.get(); }
 
+  // Whether the mount is there, in use at least, and its connection not aborted.
+  bool is_connected() const;
+
   // Takes the next request into `room`, and returns its size. Errors: EAGAIN when there is none, ENODEV when
   // the file system is unmounted or the connection was aborted.
   Result<std::size_t> read(std::span<std::byte> room) const;

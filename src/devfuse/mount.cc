@@ -55,12 +55,17 @@ std::string cannot_open(Errno error) {
 }
 
 Result<Mount::Identity> Mount::identify(const std::string& path) {
-  struct statx status{};
+  constexpr unsigned kUniqueId = 0x4000;  // STATX_MNT_ID_UNIQUE, which has the id's place
   // Without a request to the file system, which may be one that no longer answers.
-  if (statx(AT_FDCWD, path.c_str(), AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW, STATX_MNT_ID,
-            &status) != 0)
+  constexpr int kFlags = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW;
+  struct statx status{}, unique{};
+  if (statx(AT_FDCWD, path.c_str(), kFlags, STATX_MNT_ID, &status) != 0 ||
+      statx(AT_FDCWD, path.c_str(), kFlags, kUniqueId, &unique) != 0)
     return fail_errno();
-  return Identity{status.stx_mnt_id, status.stx_dev_major, status.stx_dev_minor};
+  return Identity{.unique_id = (unique.stx_mask & kUniqueId) != 0 ? unique.stx_mnt_id : 0,
+                  .mount_id = status.stx_mnt_id,
+                  .device_major = status.stx_dev_major,
+                  .device_minor = status.stx_dev_minor};
 }
 
 std::expected<std::string, std::string> Mount::resolve(const std::string& mountpoint) {
@@ -145,7 +150,8 @@ bool Mount::is_at(const std::string& path) const {
 std::optional<std::string> Mount::present_path() const {
   if (mountpoint_.empty()) return std::nullopt;
   if (is_at(mountpoint_)) return mountpoint_;
-  // A directory above may have got another name.
+  // A directory above may have got another name. What has our number elsewhere may be a later mount.
+  if (identity_.unique_id == 0) return std::nullopt;
   const auto entry = find_mount(identity_.mount_id);
   if (!entry || !is_at(entry->mountpoint)) return std::nullopt;
   return entry->mountpoint;

@@ -52,7 +52,7 @@ class Mount {
   const std::string& mountpoint() const { return mountpoint_; }
 
   // Whether our mount is what can be seen at its place, which is another one than at first if a directory
-  // above it was renamed. Sends no request to the file system.
+  // above it was renamed (found on Linux 6.8 and later). Sends no request to the file system.
   bool is_mounted() const;
 
   // Writes back what the kernel caches (syncfs(2)), as far as the mount is still there.
@@ -65,12 +65,15 @@ class Mount {
   // Nothing, if it is not mounted (any more).
   std::expected<void, std::string> unmount(Mode mode);
   // Has all requests fail that the kernel waits for (/sys/fs/fuse/connections, where fusectl is mounted).
-  // Also after unmounting: a lazily unmounted file system may still be in use.
+  // Also after unmounting: a lazily unmounted file system may still be in use. Only while the channel
+  // is_connected(): the connection's number may be another's afterwards.
   Result<void> abort() const;
 
  private:
-  // What tells one mount from another: the mount's id and the file system's device number.
+  // What tells one mount from another: the mount's id and the file system's device number. Both are used
+  // again for later mounts; the unique id (Linux 6.8, else 0) is not.
   struct Identity {
+    std::uint64_t unique_id = 0;
     std::uint64_t mount_id = 0;
     std::uint32_t device_major = 0;
     std::uint32_t device_minor = 0;

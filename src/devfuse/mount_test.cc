@@ -12,6 +12,7 @@
 #include <array>
 #include <cstring>
 #include <fstream>
+#include <utility>
 #include <vector>
 
 #include "devfuse/fusermount.h"
@@ -189,6 +190,26 @@ TEST_F(MountTest, ByFusermount_InAProgramThatIgnoresSigchld) {
   EXPECT_TRUE(fusermount_unmount(path_, true));
   EXPECT_EQ(line(), "");
   signal(SIGCHLD, before);
+}
+
+// The numbers of a mount that has gone are given to the next one.
+TEST_F(MountTest, LaterMountWithTheSameNumbers_IsLeftAlone) {
+  if (const std::string text = missing(); !text.empty()) GTEST_SKIP() << text;
+  const std::string other = path_ + "/other";
+  auto first = mount();
+  EXPECT_TRUE(first.channel.is_connected());
+  ASSERT_EQ(umount2(path_.c_str(), MNT_DETACH), 0);
+  EXPECT_FALSE(first.channel.is_connected());
+  ASSERT_EQ(mkdir(other.c_str(), 0755), 0);
+  const std::string place = std::exchange(path_, other);
+  {
+    const auto second = mount();
+    EXPECT_FALSE(first.mount.is_mounted());
+    EXPECT_TRUE(first.mount.unmount(Mount::Mode::lazy));
+    EXPECT_TRUE(second.mount.is_mounted());
+  }
+  EXPECT_EQ(rmdir(other.c_str()), 0);
+  path_ = place;
 }
 
 TEST_F(MountTest, WhatSomebodyElseMountedThere_IsLeftAlone) {

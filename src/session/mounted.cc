@@ -133,6 +133,7 @@ class MountedSession final : public Session {
   }
 
   void abort_connection() const {
+    if (!server_->channel().is_connected()) return;
     const auto aborted = mount_ ? mount_->abort() : fail(EOPNOTSUPP);
     if (!aborted)
       log::warn("what waits in the kernel for requests that were given up goes on waiting: {}",
