@@ -48,6 +48,13 @@ std::optional<int> inherited_descriptor(std::string_view mountpoint) {
   return fd;
 }
 
+std::expected<Channel, std::string> adopt_inherited(int fd) {
+  if (!Channel::is_device(fd)) return std::unexpected(fmt::format("/dev/fd/{} is not an open /dev/fuse", fd));
+  auto adopted = Channel::adopt(UniqueFd(fd));
+  if (!adopted) return failed(fmt::format("/dev/fd/{}", fd), adopted.error().value);
+  return *std::move(adopted);
+}
+
 std::string cannot_open(Errno error) {
   const bool missing = error.value == ENOENT || error.value == ENODEV || error.value == ENXIO;
   return fmt::format("cannot open /dev/fuse: {}{}", to_string(error),

@@ -21,6 +21,8 @@ namespace fusewire::devfuse {
 
 // N, if the mountpoint is /dev/fd/N: an open /dev/fuse that somebody else has mounted.
 std::optional<int> inherited_descriptor(std::string_view mountpoint);
+// Takes it over. What is no /dev/fuse stays open and unchanged; the error is a text that says so.
+std::expected<Channel, std::string> adopt_inherited(int fd);
 
 class Mount {
  public:

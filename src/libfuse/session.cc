@@ -140,14 +140,6 @@ int fuse_session::use_device(devfuse::Channel made) {
   return 0;
 }
 
-int fuse_session::adopt_mount(int fd) {
-  const std::string name = "/dev/fd/" + std::to_string(fd);
-  if (!devfuse::Channel::is_device(fd)) return failed(name + " is not an open /dev/fuse");
-  auto adopted = devfuse::Channel::adopt(UniqueFd(fd));
-  if (!adopted) return failed(name + ": " + to_string(adopted.error()));
-  return use_device(*std::move(adopted));
-}
-
 int fuse_session::mount(const char* mountpoint) {
   occupy_standard_descriptors();
   if (serves_guest()) {
@@ -157,7 +149,10 @@ int fuse_session::mount(const char* mountpoint) {
     return 0;
   }
   if (mountpoint == nullptr) return failed("no mount point");
-  if (const auto fd = devfuse::inherited_descriptor(mountpoint)) return adopt_mount(*fd);
+  if (const auto fd = devfuse::inherited_descriptor(mountpoint)) {
+    auto adopted = devfuse::adopt_inherited(*fd);
+    return adopted ? use_device(*std::move(adopted)) : failed(adopted.error());
+  }
   auto made = devfuse::Mount::create(mountpoint, options.mount);
   if (!made) return failed(made.error());
   mounted.emplace(std::move(made->mount));

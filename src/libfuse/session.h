@@ -99,7 +99,6 @@ struct fuse_session {
   std::unique_ptr<fusewire::Engine> engine;
 
  private:
-  int adopt_mount(int fd);
   int use_device(fusewire::devfuse::Channel made);
   void close_device();
   // With device_mutex_, both. What serves the device is made by its first loop and stays for later ones.

@@ -1,11 +1,10 @@
 // A session on a mount of this host: a mount, an engine and the server between them.
 #include <fmt/format.h>
 #include <poll.h>
-#include <signal.h>
+#include <pthread.h>
 
 #include <condition_variable>
 #include <mutex>
-#include <system_error>
 #include <thread>
 
 #include "base/log.h"
@@ -15,6 +14,7 @@
 #include "devfuse/server.h"
 #include "fuse/engine.h"
 #include "fusewire/session.h"
+#include "io/thread.h"
 #include "session/grace.h"
 #include "session/stop_event.h"
 
@@ -24,7 +24,6 @@ namespace {
 using devfuse::Channel;
 using devfuse::Mount;
 using devfuse::Server;
-using session::limited;
 using session::StopEvent;
 
 // How often the end tells handlers that still wait for something.
@@ -73,10 +72,8 @@ class MountedSession final : public Session {
   std::expected<void, std::string> mount(const std::string& mountpoint, const devfuse::MountOptions& options,
                                          const devfuse::ServerOptions& server) {
     if (const auto fd = devfuse::inherited_descriptor(mountpoint)) {
-      if (!Channel::is_device(*fd))
-        return std::unexpected(fmt::format("{} is not an open /dev/fuse", mountpoint));
-      auto adopted = Channel::adopt(UniqueFd(*fd));
-      if (!adopted) return std::unexpected(fmt::format("{}: {}", mountpoint, to_string(adopted.error())));
+      auto adopted = devfuse::adopt_inherited(*fd);
+      if (!adopted) return std::unexpected(std::move(adopted.error()));
       return start(*std::move(adopted), server);
     }
     if (Mount::is_direct(options)) return mount_directly(mountpoint, options, server);
@@ -88,23 +85,11 @@ class MountedSession final : public Session {
 
   std::expected<void, std::string> run() override {
     if (!server_) return std::unexpected("the session has ended already");
-    // Signals are for the caller's threads.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    std::thread ender;
-    int error = 0;
-    try {
-      ender = std::thread([this] { end_when_told(); });
-    } catch (const std::system_error& failed) {
-      error = failed.code().value();
-    }
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    if (error != 0)
-      return std::unexpected(fmt::format("no thread can be started: {}", to_string(Errno{error})));
+    const auto ender = io::start_thread([this] { end_when_told(); }, "fsend");
+    if (!ender) return std::unexpected(fmt::format("no thread can be started: {}", to_string(ender.error())));
 
     const Server::Ending ending = server_->run();
-    const Errno reading = server_->error();
+    const Errno error = server_->error();
     if (server_->awaited() != 0) abort_connection();
     withdraw_channels();
     std::unique_ptr<Server> server;
@@ -117,8 +102,8 @@ class MountedSession final : public Session {
     // Closing the channels ends what still waits for an answer, the write-back among it.
     server.reset();
     stop_.set();
-    ender.join();
-    return outcome(ending, reading);
+    pthread_join(*ender, nullptr);
+    return outcome(ending, error);
   }
 
   void stop() override {
@@ -209,14 +194,15 @@ std::expected<std::unique_ptr<Session>, std::string> Session::mount(FileSystem& 
   if (settings.threads == 0) return std::unexpected("threads must be 1 or more");
   StopEvent stop;
   if (!stop) return std::unexpected("no descriptors are left: raise the limit (ulimit -n)");
-  auto made_session = std::make_unique<MountedSession>(file_system, limited(settings.grace), std::move(stop));
+  const auto grace = session::limited(settings.grace);
+  auto made_session = std::make_unique<MountedSession>(file_system, grace, std::move(stop));
 
   devfuse::ServerOptions server;
   server.max_threads = settings.threads;
   server.clone_fd = settings.clone_fd;
   server.splice = settings.splice;
   server.max_write = settings.max_write;
-  server.grace = limited(settings.grace);
+  server.grace = grace;
   devfuse::choose(options, server);
   if (options.allow_root) server.only_user = geteuid();
   if (auto mounted = made_session->mount(mountpoint, options, server); !mounted)
